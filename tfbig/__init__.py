@@ -1,0 +1,57 @@
+"""tfbig: any Keras model in, the smallest and fastest deployable file out, and the proof beside it.
+
+Nothing heavy is imported here: each public name loads its part of the suite when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "load": "tfbig.models.load",
+    "Prune": "tfbig.compression.prune",
+    "PruneChannels": "tfbig.compression.prune_channels",
+    "Cluster": "tfbig.compression.cluster",
+    "LowRank": "tfbig.compression.low_rank",
+    "Quantize": "tfbig.compression.quantize",
+    "Distill": "tfbig.compression.distill",
+    "Distiller": "tfbig.compression.distill",
+    "Recipe": "tfbig.compression.recipe",
+    "compress": "tfbig.pipeline.compress",
+    "Result": "tfbig.pipeline.result",
+    "export": "tfbig.exporters.export",
+    "measure": "tfbig.measurement.measure",
+    "inspect": "tfbig.measurement.inspect",
+    "search": "tfbig.tuning.search",
+    "tune": "tfbig.tuning.tune",
+    "debug": "tfbig.measurement.debug",
+}
+_STAGES = ("data", "models", "training", "compression", "errors")
+
+__all__ = ["__version__", *_HOME_OF, *_STAGES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    elif name in _STAGES:
+        value = importlib.import_module(f"tfbig.{name}")
+    else:
+        raise AttributeError(f"module 'tfbig' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from tfbig import compression as compression
+    from tfbig import data as data
+    from tfbig import errors as errors
+    from tfbig import models as models
+    from tfbig import training as training

@@ -1,0 +1,65 @@
+"""Files and folders that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfbig.errors import OutputExists
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it becomes `path`, on any failure it is removed.
+
+    The temporary name keeps the suffix, for writers that look at it.
+    """
+    target = Path(path)
+    refuse_existing(target, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as scratch:
+        partial = Path(scratch) / target.name
+        yield partial
+        if partial.is_dir():
+            _swap_folder(partial, target)
+        else:
+            os.replace(partial, target)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yields a new temporary folder beside `path`; on success it becomes `path`, on any failure it is removed.
+
+    Raises:
+        OutputExists: `path` holds something already and `overwrite` is false.
+    """
+    target = Path(path)
+    refuse_existing(target, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        partial = Path(scratch) / target.name
+        partial.mkdir()
+        yield partial
+        _swap_folder(partial, target)
+
+
+def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
+    """Raises `OutputExists` if `path` is a file or a folder that is not empty, unless `overwrite`."""
+    target = Path(path)
+    occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
+    if occupied and not overwrite:
+        raise OutputExists(
+            f"`{target}` exists already. Choose another output, or replace it with overwrite=True (--overwrite)."
+        )
+
+
+def _swap_folder(new: Path, target: Path) -> None:
+    old = new.parent / "replaced"
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
