@@ -1,0 +1,66 @@
+"""Models to train and compress: builders of the suite, and every architecture of `keras.applications`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tfbig.errors import InvalidArgument, unknown
+from tfbig.registry import Registry
+
+BUILDERS = Registry("tfbig.models.builders", "model")
+
+__all__ = ["BUILDERS", "build", "names"]
+
+
+def build(name: str, **config: Any) -> keras.Model:
+    """Builds a Keras 3 model by name, with new random weights.
+
+    Args:
+        name: one of `names()`: a builder of the suite ("resnet", "mlp", ...) or an architecture of
+            `keras.applications` ("MobileNetV2", ...), whose `weights` are None unless given.
+        **config: arguments of that builder, e.g. `build("resnet", depth=20, classes=100)`.
+
+    Returns:
+        A Functional model, not compiled.
+
+    Raises:
+        InvalidArgument: an unknown name or argument (the message has the nearest one), a value out of range.
+    """
+    if name in BUILDERS:
+        builder = BUILDERS[name].build
+        check_arguments(name, builder, config)
+        return builder(**config)
+    if name not in _applications():
+        raise unknown("model", name, names())
+    return _application(name, config)
+
+
+def names() -> list[str]:
+    """The names that `build` takes: the suite's builders first, then `keras.applications`."""
+    return BUILDERS.names() + sorted(_applications())
+
+
+def check_arguments(name: str, builder: Callable, config: dict[str, Any]) -> None:
+    """Raises `InvalidArgument` for an argument in `config` that `builder` does not have."""
+    known = [p for p in inspect.signature(builder).parameters if p not in ("kwargs", "name")]
+    for argument in config:
+        if argument not in known and argument != "name":
+            raise unknown(f"argument of model '{name}':", argument, known)
+
+
+def _applications() -> dict[str, Callable]:
+    found = vars(keras.applications).items()
+    return {name: function for name, function in found if name[0].isupper() and callable(function)}
+
+
+def _application(name: str, config: dict[str, Any]) -> keras.Model:
+    architecture = _applications()[name]
+    check_arguments(name, architecture, config)
+    try:
+        return architecture(**{"weights": None, **config})
+    except (ValueError, TypeError) as error:
+        raise InvalidArgument(f"keras.applications.{name} refused {config}: {error}") from error
