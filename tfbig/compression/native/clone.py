@@ -1,0 +1,110 @@
+"""A second model, equal to the first in everything and sharing nothing with it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any
+
+import keras
+
+from tfbig.errors import InvalidModel
+
+
+def clone(model: keras.Model) -> keras.Model:
+    """Returns a model of the same class with equal weights; it shares no variable with `model` and is not compiled.
+
+    Raises:
+        InvalidModel: `model` is not a built Keras 3 model, or holds an object that Keras cannot serialise.
+    """
+    check_keras_model(model)
+    twin = deserialize(serialize(model), custom_objects_of(model))
+    copy_weights(model.weights, twin.weights, model.name)
+    return twin
+
+
+def check_keras_model(model: Any) -> None:
+    """Raises `InvalidModel` unless `model` is a Keras 3 model that has its weights."""
+    if not isinstance(model, keras.Model):
+        kind = f"{type(model).__module__}.{type(model).__name__}"
+        raise InvalidModel(
+            f"`model` must be a Keras 3 model, received {kind}. Load a file with tfbig.load(path); "
+            "tf_keras models are taken by engine='tfmot'."
+        )
+    if not model.built:
+        raise InvalidModel(
+            f"`model` must be built, but '{model.name}' has no weights yet. Call it once on data, or call "
+            "model.build(input_shape)."
+        )
+
+
+def serialize(model: keras.Model) -> dict[str, Any]:
+    """The model's configuration without its weights, optimizer and loss."""
+    try:
+        config = keras.saving.serialize_keras_object(model)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise InvalidModel(_not_serialisable(model, error)) from error
+    config.pop("compile_config", None)
+    return config
+
+
+def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> keras.Model:
+    """Builds the model of `serialize`'s configuration, with new weights."""
+    scope = keras.saving.custom_object_scope(custom_objects) if custom_objects else contextlib.nullcontext()
+    with scope:
+        try:
+            # A copy: Keras takes entries out of the configuration that it is given.
+            model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise InvalidModel(
+                f"`model` cannot be rebuilt from its configuration: {first_line(error)} Give every custom layer a "
+                "get_config() that returns all arguments of __init__, and register it with "
+                "@keras.saving.register_keras_serializable()."
+            ) from error
+    if not model.built:
+        raise InvalidModel(
+            f"`model` '{model.name}' cannot be rebuilt with its weights: Keras did not record its input shape. "
+            "Call model.build(input_shape) on the original before handing it over."
+        )
+    return model
+
+
+def custom_objects_of(model: keras.Model) -> dict[str, Any]:
+    """The classes of the model's own layers, by name, so that unregistered ones can be rebuilt in this process."""
+    classes = {type(layer) for layer in model._flatten_layers()}
+    return {cls.__name__: cls for cls in classes if not cls.__module__.startswith(("keras.", "tfbig."))}
+
+
+def copy_weights(old: list[keras.Variable], new: list[keras.Variable], name: str) -> None:
+    """Copies `old` into `new`, matched by path where paths are unique and equal, by order otherwise."""
+    by_path = {v.path: v for v in old}
+    if len(by_path) == len(old) == len(new) and all(v.path in by_path for v in new):
+        old = [by_path[v.path] for v in new]
+    if [tuple(v.shape) for v in old] != [tuple(v.shape) for v in new]:
+        raise InvalidModel(
+            f"`model` '{name}' rebuilt from its configuration has {len(new)} weights, the original {len(old)}, and "
+            "their shapes differ. Make sure that get_config() returns all arguments of __init__."
+        )
+    for before, after in zip(old, new, strict=True):
+        after.assign(before)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, closed by a full stop."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text if text.endswith(".") else text + "."
+
+
+def _not_serialisable(model: keras.Model, error: Exception) -> str:
+    guilty = []
+    for layer in model._flatten_layers(include_self=False):
+        try:
+            keras.saving.serialize_keras_object(layer)
+        except (NotImplementedError, TypeError, ValueError):
+            guilty.append(f"'{layer.name}' ({type(layer).__name__})")
+    names = ", ".join(guilty) or f"'{model.name}' ({type(model).__name__})"
+    return (
+        f"`model` cannot be copied because Keras cannot serialise {names}: {first_line(error)} Give the class a "
+        "get_config() that returns all arguments of __init__ and register it with "
+        "@keras.saving.register_keras_serializable()."
+    )

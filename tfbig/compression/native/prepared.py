@@ -1,0 +1,217 @@
+"""Models that train under compression: the user's own model class, its weights seen through machines.
+
+`prepare` copies the model and gives the copy a class derived from its own (`Prepared` first), so that a custom
+`train_step`, layer look-up by name and everything else the user's class does stay as they were. In each forward pass
+the machines transform the weights, and the model computes with the transformed ones; the optimizer goes on training the
+raw ones. This needs nothing from the layers, so it works for every layer, shared or nested or written by the user.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.backend import AutocastScope
+
+from tfbig.compression.native import clone as copying
+from tfbig.compression.native.machine import Machine
+from tfbig.compression.technique import Technique
+from tfbig.errors import InvalidModel
+
+
+class NativeTechnique(Technique):
+    """A technique that runs on Keras 3 itself: it makes a machine, and the machine does the work."""
+
+    def machine(self, model: keras.Model) -> Machine:
+        """Returns the machine that transforms the weights of `model`."""
+        raise NotImplementedError(f"{type(self).__name__} must make its machine.")
+
+    def prepare(self, model: keras.Model) -> keras.Model:
+        """Returns a copy of `model` that trains under this technique, and under those it was prepared with before."""
+        return prepare(self, model)
+
+    def finish(self, model: keras.Model) -> keras.Model:
+        """Returns a copy of `model` with the technique's effect written into its weights and its machine removed."""
+        return finish(self, model)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """How a prepared model came about: the plain model's configuration and the techniques put on it."""
+
+    config: dict[str, Any]
+    techniques: tuple[NativeTechnique, ...]
+
+
+@keras.saving.register_keras_serializable(package="tfbig")
+class Prepared(keras.Model):
+    """Base of the classes that `prepare` makes; never instantiated by itself."""
+
+    preparation: Preparation
+    machines: list[Machine]
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        training = bool(kwargs.get("training", self._get_call_context().get_value("training")))
+        with WeightsSeenThrough(self.machines, training) as seen:
+            for machine in self.machines:
+                if machine.replaces_call:
+                    outputs = machine.call_model(args, kwargs, training)
+                    break
+            else:
+                outputs = super().call(*args, **kwargs)
+        seen.commit(self)
+        return outputs
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        callbacks = kwargs.pop("callbacks", None)
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(TrainingLength())
+        else:
+            given = callbacks if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
+            callbacks = [*given, TrainingLength()]
+        return super().fit(*args, callbacks=callbacks, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        techniques = [{"name": t.name, **t.get_config()} for t in self.preparation.techniques]
+        return {"original": self.preparation.config, "techniques": techniques}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> Prepared:
+        from tfbig.compression import technique_from_config  # The techniques import this module.
+
+        original = copying.deserialize(config["original"], custom_objects)
+        techniques = tuple(technique_from_config(entry) for entry in config["techniques"])
+        return wrap(original, Preparation(config["original"], techniques))  # type: ignore[arg-type]
+
+
+class TrainingLength(keras.callbacks.Callback):
+    """Tells the machines how long the training is, for schedules given as a share of it."""
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        steps = self.params.get("steps")
+        for machine in self.model.machines:
+            if steps and not int(machine.total_steps.numpy()):
+                machine.total_steps.assign(steps * self.params["epochs"])
+
+
+class WeightsSeenThrough:
+    """While open, every read of a machine's kernel gives its transformed value."""
+
+    def __init__(self, machines: Sequence[Machine], training: bool):
+        self.machines, self.training = machines, training
+
+    def __enter__(self) -> WeightsSeenThrough:
+        seen: dict[int, tf.Tensor] = {}
+        variables = {id(k.variable): k.variable for machine in self.machines for k in machine.kernels}
+        with AutocastScope(None):
+            for machine in self.machines:
+                weights = [
+                    seen[id(k.variable)] if id(k.variable) in seen else tf.convert_to_tensor(k.variable.value)
+                    for k in machine.kernels
+                ]
+                for kernel, weight in zip(
+                    machine.kernels, machine.transform(weights, self.training), strict=True
+                ):
+                    seen[id(kernel.variable)] = weight
+        self.replaced = set(seen)
+        mapping = [(variables[key], weight) for key, weight in seen.items()]
+        self.scope = keras.StatelessScope(state_mapping=mapping, collect_losses=True)
+        self.scope.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.scope.__exit__(*error)
+
+    def commit(self, model: keras.Model) -> None:
+        """Carries out what the forward pass assigned and added inside the scope."""
+        for variable in model.variables:
+            value = self.scope.get_current_value(variable)
+            if value is not None and id(variable) not in self.replaced:
+                variable.assign(value)
+        for loss in self.scope.losses:
+            model.add_loss(loss)
+        for machine in self.machines:
+            machine.end_step(self.training)
+
+
+def prepare(technique: NativeTechnique, model: keras.Model) -> Prepared:
+    """Returns a copy of `model` that trains under `technique`, and under those it was prepared with before."""
+    copying.check_keras_model(model)
+    before = model.preparation.techniques if isinstance(model, Prepared) else ()
+    if technique.name in [t.name for t in before]:
+        raise InvalidModel(
+            f"`model` '{model.name}' is being trained under {type(technique).__name__} already. Finish it with "
+            f"{type(technique).__name__}(...).finish(model) before preparing it again."
+        )
+    return _rebuild(model, (*before, technique))
+
+
+def finish(technique: NativeTechnique, model: keras.Model) -> keras.Model:
+    """Returns a copy of `model` with the technique's effect written into its weights and its machine removed."""
+    twin = settled(check_prepared(technique, model), technique.name)
+    return _rebuild(twin, tuple(t for t in twin.preparation.techniques if t.name != technique.name))
+
+
+def settled(model: Prepared, name: str) -> Prepared:
+    """Returns a copy of `model` in which the technique's transformed weights are the weights."""
+    twin = _rebuild(model, model.preparation.techniques)
+    machine = next(m for m in twin.machines if m.name == name)
+    machine.settle()
+    weights = [tf.convert_to_tensor(k.variable.value) for k in machine.kernels]
+    for kernel, weight in zip(machine.kernels, machine.transform(weights, training=False), strict=True):
+        kernel.variable.assign(weight)
+    return twin
+
+
+def check_prepared(technique: Technique, model: keras.Model) -> Prepared:
+    """Returns `model`; raises `InvalidModel` unless it was prepared with a technique of the same name."""
+    if isinstance(model, Prepared) and technique.name in [t.name for t in model.preparation.techniques]:
+        return model
+    raise InvalidModel(
+        f"`model` '{getattr(model, 'name', model)}' was not prepared with {type(technique).__name__}, so it cannot "
+        f"be finished. Call {type(technique).__name__}(...).prepare(model) first, and finish what it returns."
+    )
+
+
+def wrap(model: keras.Model, preparation: Preparation) -> Prepared:
+    """Turns `model` itself into a prepared model."""
+    machines = [technique.machine(model) for technique in preparation.techniques]
+    model.__class__ = _prepared_class(type(model))
+    # Plain attributes: Keras would track, copy and save what it finds in a dictionary.
+    object.__setattr__(model, "preparation", preparation)
+    model._tracker.unlock()
+    model.machines = machines
+    return model
+
+
+def plain_weights(model: keras.Model) -> list[keras.Variable]:
+    """The weights of the model itself, without those of its machines."""
+    machines = model.machines if isinstance(model, Prepared) else []
+    theirs = {id(v) for machine in machines for v in machine.variables}
+    return [v for v in model.weights if id(v) not in theirs]
+
+
+def _rebuild(model: keras.Model, techniques: tuple[NativeTechnique, ...]) -> Any:
+    config = model.preparation.config if isinstance(model, Prepared) else copying.serialize(model)
+    twin = copying.deserialize(config, copying.custom_objects_of(model))
+    copying.copy_weights(plain_weights(model), twin.weights, model.name)
+    if not techniques:
+        return twin
+    twin = wrap(twin, Preparation(config, techniques))
+    for machine in model.machines if isinstance(model, Prepared) else ():
+        for new in (m for m in twin.machines if m.name == machine.name):
+            for source, target in zip(machine.variables, new.variables, strict=True):
+                target.assign(source)
+    return twin
+
+
+@functools.cache
+def _prepared_class(cls: type) -> type:
+    if issubclass(cls, Prepared):
+        return cls
+    prepared = type("Prepared", (Prepared, cls), {"__module__": __name__, "__doc__": cls.__doc__})
+    return keras.saving.register_keras_serializable(package="tfbig", name="Prepared")(prepared)

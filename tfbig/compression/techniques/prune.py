@@ -1,0 +1,122 @@
+"""`Prune`: weights of small magnitude become zero while the model trains."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import keras
+
+from tfbig.compression.native.kernels import TINY, Kernel, check_patterns, compressible_kernels, matches
+from tfbig.compression.native.machine import Machine
+from tfbig.compression.native.prepared import NativeTechnique
+from tfbig.compression.native.pruning import Pruning
+from tfbig.compression.native.sparsity_layout import NOfM, parse_layout
+from tfbig.compression.schedule import Schedule
+from tfbig.compression.technique import Engine, check_choice
+from tfbig.errors import InvalidArgument, InvalidModel, check_range
+
+
+@dataclasses.dataclass(frozen=True)
+class Prune(NativeTechnique):
+    """Sets the weights of smallest magnitude to zero, step by step while the model trains.
+
+    In the model: every compressible weight tensor (rank 2 or more; biases, normalisation and tensors of fewer than
+    `min_size` elements are left alone) is multiplied by a mask in the forward pass. `finish` writes the zeros into the
+    weights: each tensor then has the asked share of zeros, to one element.
+
+    Args:
+        sparsity: share of weights that become zero, in (0, 1).
+        schedule: "polynomial" grows from `initial_sparsity` to `sparsity` between `begin` and `end`; "constant" prunes
+            fully at `begin`.
+        initial_sparsity: share of zeros at `begin`, in [0, 1).
+        begin, end: an int counts training steps; a float in [0, 1] is a share of the training that `fit` was asked for. In a
+            loop of your own, which tells no length, give steps: a share counts as past.
+        power: exponent of the polynomial; 3 is the cubic schedule of Zhu and Gupta, 1 is linear.
+        frequency: steps between two renewals of the masks.
+        scope: "layer" gives every tensor the same sparsity; "global" ranks all weights of the model in one list.
+        pattern: "N:M" keeps at most N of every M neighbours along the input channels, e.g. "2:4"; it fixes the sparsity at
+            1 - N/M, and `sparsity` must be that or be left out.
+        block_size: `(height, width)` of blocks in the matrix `(inputs, output channels)` that are zeroed as a whole.
+        layers: overrides: layer name, glob or layer type -> sparsity, or None to leave these layers alone. The last
+            match wins.
+        min_size: tensors with fewer elements are left alone.
+        engine: "native" for Keras 3 models, "tfmot" for TFMOT's own, "auto" to choose by the kind of model.
+
+    Raises:
+        InvalidArgument: an option outside its range; a pattern of `layers` that matches nothing.
+        InvalidModel: the model has nothing to prune.
+
+    Reference:
+        Zhu and Gupta 2017, "To prune, or not to prune", https://arxiv.org/abs/1710.01878, equation (1).
+    """
+
+    name: ClassVar[str] = "prune"
+
+    sparsity: float = 0.5
+    schedule: Literal["polynomial", "constant"] = "polynomial"
+    initial_sparsity: float = 0.0
+    begin: int | float = 0.0
+    end: int | float = 0.6
+    power: float = 3.0
+    frequency: int = 10
+    scope: Literal["layer", "global"] = "layer"
+    pattern: str | None = None
+    block_size: tuple[int, int] = (1, 1)
+    layers: Mapping[str, float | None] | None = None
+    min_size: int = TINY
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        check_range("sparsity", self.sparsity, 0, 1, closed="neither")
+        check_choice("schedule", self.schedule, ("polynomial", "constant"))
+        check_choice("scope", self.scope, ("layer", "global"))
+        check_choice("engine", self.engine, ("auto", "native", "tfmot"))
+        object.__setattr__(self, "block_size", tuple(self.block_size))
+        for pattern, sparsity in (self.layers or {}).items():
+            if sparsity is not None:
+                check_range(f"layers['{pattern}']", sparsity, 0, 1, closed="neither")
+        self._schedule().check()
+        self._check_layout()
+
+    def machine(self, model: keras.Model) -> Machine:
+        kernels, targets = self._targets(compressible_kernels(model, min_size=self.min_size))
+        layout = self._check_layout()
+        for kernel in kernels:
+            layout.check(kernel)
+        return Pruning(
+            kernels, targets=targets, schedule=self._schedule(), layout=layout, across=self.scope == "global"
+        )
+
+    def _targets(self, kernels: list[Kernel]) -> tuple[list[Kernel], list[float]]:
+        overrides = self.layers or {}
+        check_patterns("layers", list(overrides), kernels)
+        chosen: list[Kernel] = []
+        targets: list[float] = []
+        for kernel in kernels:
+            asked = [value for pattern, value in overrides.items() if matches(pattern, kernel)]
+            target = asked[-1] if asked else self.sparsity
+            if target is not None:
+                chosen.append(kernel)
+                targets.append(target)
+        if not chosen:
+            raise InvalidModel(
+                "`layers` leaves every layer alone, so there is nothing to prune. Remove an override."
+            )
+        return chosen, targets
+
+    def _schedule(self) -> Schedule:
+        constant = self.schedule == "constant"
+        power = 0 if constant else self.power
+        end = self.end
+        return Schedule(self.initial_sparsity, self.sparsity, self.begin, end, power, self.frequency)
+
+    def _check_layout(self):
+        layout = parse_layout(self.block_size, self.pattern)
+        if isinstance(layout, NOfM) and abs(self.sparsity - (1 - layout.n / layout.m)) > 1e-6:
+            raise InvalidArgument(
+                f"`pattern` {self.pattern!r} means sparsity={1 - layout.n / layout.m:g}, received "
+                f"sparsity={self.sparsity!r}. Give that value."
+            )
+        return layout

@@ -1,0 +1,83 @@
+"""`Quantize`: the model learns to work with the integers that the device will compute with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import keras
+
+from tfbig.compression.native.kernels import Kernel, check_patterns, compressible_kernels, matches
+from tfbig.compression.native.machine import Machine
+from tfbig.compression.native.prepared import NativeTechnique, check_prepared
+from tfbig.compression.native.quantizing import Quantizing
+from tfbig.compression.technique import Engine, check_choice
+from tfbig.errors import check_range
+
+_BITS = {"int8": (8, 8), "int16x8": (8, 16), "int4": (4, 8)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantize(NativeTechnique):
+    """Trains the model under the rounding that its integer LiteRT file will do (quantization-aware training).
+
+    In the model: weights are rounded symmetrically, one scale per output channel; activations with one scale per tensor,
+    whose range is a moving average of what training batches show. `finish` keeps the ranges: export the finished model,
+    and the file computes in integers with just these scales.
+
+    Args:
+        dtype: "int8" (8-bit weights and activations), "int16x8" (16-bit activations), "int4" (4-bit weights where LiteRT
+            has the kernels: convolutions and fully connected layers, 8-bit elsewhere).
+        exempt: names, globs or types of layers that stay float.
+        momentum: weight of the past in the moving average of activation ranges, in [0, 1).
+        freeze_after: steps (int) or share of the training (float in [0, 1]) after which ranges stay fixed; None: never.
+        engine: "native" for Keras 3 models, "tfmot" for TFMOT's own, "auto" to choose by the kind of model.
+
+    Raises:
+        InvalidArgument: an option outside its range; a pattern of `exempt` that matches no layer.
+        InvalidModel: the model has no weights to quantize, or its `call` cannot be traced symbolically.
+
+    Reference:
+        Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+        https://arxiv.org/abs/1712.05877, section 3; per-channel weights: Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342.
+    """
+
+    name: ClassVar[str] = "quantize"
+
+    dtype: Literal["int8", "int16x8", "int4"] = "int8"
+    exempt: Sequence[str] = ()
+    momentum: float = 0.99
+    freeze_after: int | float | None = None
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, tuple(_BITS))
+        check_choice("engine", self.engine, ("auto", "native", "tfmot"))
+        check_range("momentum", self.momentum, 0, 1, closed="left")
+        if isinstance(self.freeze_after, float):
+            check_range("freeze_after", self.freeze_after, 0, 1)
+        object.__setattr__(
+            self, "exempt", (self.exempt,) if isinstance(self.exempt, str) else tuple(self.exempt)
+        )
+
+    def machine(self, model: keras.Model) -> Machine:
+        kernels = compressible_kernels(model, min_size=1)
+        check_patterns("exempt", list(self.exempt), kernels)
+        exempt = frozenset(id(k.layer) for k in kernels if any(matches(p, k) for p in self.exempt))
+        weight_bits, activation_bits = _BITS[self.dtype]
+        return Quantizing(
+            model,
+            kernels,
+            exempt=exempt,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            momentum=self.momentum,
+            freeze_after=self.freeze_after,
+        )
+
+    def finish(self, model: keras.Model) -> keras.Model:
+        """Returns a copy that still rounds: the ranges are part of the result, and export reads them."""
+        from tfbig.compression.native.clone import clone
+
+        return clone(check_prepared(self, model))

@@ -1,0 +1,53 @@
+"""The converter, as it runs in the child process. Arguments and results are plain: paths, numbers, arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def convert(
+    folder: str, output: str, *, quantize: dict[str, Any] | None, probe: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Converts the frozen model in `folder` to the LiteRT file `output`.
+
+    Args:
+        quantize: None for float; else `{"scheme": "float16" | "hybrid"}` for what TensorFlow's converter does by itself, or
+            the arguments of `litert_quantization.quantize`.
+
+    Returns:
+        The facts that went into the file's metadata, and under "outputs" what the file computes for `probe` in LiteRT's
+        default runtime: a file that does not load there is not delivered.
+    """
+    import tensorflow as tf
+
+    from tfbig.exporters import litert_quantization, metadata
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    scheme = quantize["scheme"] if quantize else None
+    if scheme in ("float16", "hybrid"):
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if scheme == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    content = bytes(converter.convert())
+    facts: dict[str, Any] = {"quantization": "dynamic range"} if scheme == "hybrid" else {}
+    if quantize and scheme not in ("float16", "hybrid"):
+        content, facts = litert_quantization.quantize(content, **quantize)
+    if facts:
+        content = metadata.attach(content, facts)
+    Path(output).write_bytes(content)
+    return {**facts, "outputs": _run(content, probe)}
+
+
+def _run(content: bytes, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content)
+    runner = interpreter.get_signature_runner()
+    details = runner.get_input_details()
+    outputs = runner(**{name: value.astype(details[name]["dtype"]) for name, value in inputs.items()})
+    return [
+        np.asarray(outputs[name], "float32") for name in sorted(outputs, key=lambda n: int(n.split("_")[1]))
+    ]

@@ -1,0 +1,15 @@
+"""Keras's own format (`.keras`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+suffixes = (".keras",)
+
+
+def write(model: keras.Model, path: Path) -> dict:
+    """Writes the model with its weights, optimizer and compression state."""
+    model.save(path)
+    return {}

@@ -1,0 +1,147 @@
+"""LiteRT (`.tflite`): float, quantized as the model was trained, or quantized after training."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfbig.compression.native.inference import quantizing_machine, ranges_at_points
+from tfbig.errors import ConversionFailed, InvalidArgument, InvalidData, InvalidModel, unknown
+from tfbig.exporters.frozen import input_specs, probe_inputs, reference_outputs, save_frozen
+from tfbig.isolation import run_isolated
+
+suffixes = (".tflite",)
+_STATIC = ("int8", "int16x8", "int4")
+_SCHEMES = (*_STATIC, "dynamic", "float16", "weight_only_int8", "weight_only_int4")
+_CALIBRATION_SAMPLES = 128
+_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
+
+
+def write(
+    model: keras.Model, path: Path, *, quantize: str | None = None, calibration: Any = None
+) -> dict[str, Any]:
+    """Writes the LiteRT file and returns the facts that its metadata holds.
+
+    Args:
+        quantize: None keeps what the model was prepared for (`tfbig.Quantize`), else float.
+        calibration: a batched dataset, or arrays, that shows the ranges of activations for "int8", "int16x8", "int4".
+
+    Raises:
+        ConversionFailed: the converter refused or died, or the file does not compute what the model computes.
+    """
+    how = _quantization(model, quantize, calibration)
+    probe = dict(zip([spec.name for spec in input_specs(model, 1)], probe_inputs(model), strict=True))
+    with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
+        save_frozen(model, Path(folder))
+        facts = run_isolated(
+            "tfbig.exporters.conversion:convert", folder, str(path), quantize=how, probe=probe
+        )
+    outputs = facts.pop("outputs")
+    _check_outputs(outputs, reference_outputs(model, list(probe.values())), exact=how is None)
+    return facts
+
+
+def _quantization(model: keras.Model, quantize: str | None, calibration: Any) -> dict[str, Any] | None:
+    """The arguments of the child's quantizer, or None for a float file."""
+    if quantize is not None and quantize not in _SCHEMES:
+        raise unknown("value of `quantize`", quantize, _SCHEMES)
+    machine = quantizing_machine(model)
+    if machine is not None:
+        return _as_trained(model, quantize)
+    if quantize not in _STATIC:
+        return {"scheme": quantize} if quantize else None
+    if _is_recurrent(model):
+        return {"scheme": "hybrid"}
+    if calibration is None:
+        raise InvalidArgument(
+            f"`quantize='{quantize}'` needs `calibration`: data that shows how large the activations get. Give a "
+            f"dataset, e.g. calibration=data.train, or train with tfbig.Quantize('{quantize}')."
+        )
+    return {"scheme": quantize, "samples": calibration_samples(model, calibration)}
+
+
+def _as_trained(model: keras.Model, quantize: str | None) -> dict[str, Any]:
+    technique = next(t for t in model.preparation.techniques if t.name == "quantize")
+    if quantize not in (None, technique.dtype):
+        raise InvalidArgument(
+            f"`quantize` is '{quantize}', but the model was trained with Quantize('{technique.dtype}'). Leave "
+            "`quantize` out, or export the model from before Quantize."
+        )
+    if not quantizing_machine(model).calibrated:
+        raise InvalidModel(
+            f"`model` '{model.name}' was prepared with Quantize but saw no data, so its ranges are unknown. Train it "
+            "for a step or more with fit, then export."
+        )
+    if _is_recurrent(model):
+        return {"scheme": "hybrid"}
+    probe = probe_inputs(model)
+    names = [spec.name for spec in input_specs(model, 1)]
+    return {
+        "scheme": technique.dtype,
+        "probe": dict(zip(names, probe, strict=True)),
+        "learned": ranges_at_points(model, probe),
+    }
+
+
+def calibration_samples(
+    model: keras.Model, calibration: Any, limit: int = _CALIBRATION_SAMPLES
+) -> list[dict[str, np.ndarray]]:
+    """Up to `limit` single examples from a batched dataset, an array or a list of arrays, by input name."""
+    specs = input_specs(model, 1)
+    samples: list[dict[str, np.ndarray]] = []
+    for batch in _batches(calibration):
+        arrays = [np.asarray(part) for part in keras.tree.flatten(batch)]
+        if len(arrays) != len(specs) or any(
+            a.shape[1:] != s.shape[1:] for a, s in zip(arrays, specs, strict=False)
+        ):
+            raise InvalidData(
+                f"`calibration` must give inputs of shape {[tuple(s.shape[1:]) for s in specs]} behind the batch axis, "
+                f"received {[a.shape[1:] for a in arrays]}."
+            )
+        for row in range(len(arrays[0])):
+            samples.append(
+                {
+                    s.name: a[row : row + 1].astype(s.dtype.as_numpy_dtype)
+                    for s, a in zip(specs, arrays, strict=True)
+                }
+            )
+            if len(samples) == limit:
+                return samples
+    if not samples:
+        raise InvalidData("`calibration` is empty. Give at least a few dozen typical inputs.")
+    return samples
+
+
+def _batches(calibration: Any) -> Iterable[Any]:
+    if hasattr(calibration, "element_spec"):
+        labelled = isinstance(calibration.element_spec, tuple) and len(calibration.element_spec) > 1
+        return (element[0] if labelled else element for element in calibration)
+    if isinstance(calibration, tuple) and len(calibration) == 2:
+        calibration = calibration[0]
+    return [calibration]
+
+
+def _is_recurrent(model: keras.Model) -> bool:
+    return any(isinstance(layer, _RECURRENT) for layer in model._flatten_layers())
+
+
+def _check_outputs(outputs: list[np.ndarray], expected: list[np.ndarray], *, exact: bool) -> None:
+    """A float file must give the model's numbers; a quantized one must at least give numbers."""
+    for index, (got, want) in enumerate(zip(outputs, expected, strict=True)):
+        if got.shape != want.shape or not np.all(np.isfinite(got)):
+            raise ConversionFailed(
+                f"Output {index} of the LiteRT file has shape {got.shape} or values that are not finite; the model gives "
+                f"{want.shape}. The file was not kept."
+            )
+        tolerance = 1e-3 * max(1.0, float(np.max(np.abs(want))))
+        worst = float(np.max(np.abs(got.astype("float64") - want))) if want.size else 0.0
+        if exact and worst > tolerance:
+            raise ConversionFailed(
+                f"Output {index} of the LiteRT file differs from the Keras model by {worst:.3g} (allowed "
+                f"{tolerance:.3g}). The file was not kept."
+            )

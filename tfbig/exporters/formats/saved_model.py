@@ -1,0 +1,15 @@
+"""TensorFlow SavedModel: a folder that TF Serving loads, with a `serve` signature and an open batch size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+suffixes = ("",)
+
+
+def write(model: keras.Model, path: Path) -> dict:
+    """Writes the inference graph of the model."""
+    model.export(path, format="tf_saved_model", verbose=False)
+    return {}

@@ -1,0 +1,149 @@
+"""The range of every activation in a float LiteRT file: matched from training or observed on data, then completed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.tools import flatbuffer_utils
+
+Range = tuple[float, float]
+
+# Ops whose output has the scale of their first input, by AI Edge Quantizer's rules.
+_SAME_SCALE = {
+    "RESHAPE", "TRANSPOSE", "PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "SLICE", "STRIDED_SLICE", "SPLIT", "UNPACK",
+    "GATHER", "GATHER_ND", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "BROADCAST_TO", "SQUEEZE", "EXPAND_DIMS",
+    "MIRROR_PAD", "SPACE_TO_DEPTH", "REDUCE_MIN",
+}  # fmt: skip
+_PRESCRIBED: dict[str, Range] = {
+    "LOGISTIC": (0.0, 255 / 256),
+    "SOFTMAX": (0.0, 255 / 256),
+    "TANH": (-1.0, 127 / 128),
+}
+_TOLERANCE = (
+    2e-3  # of the norm; folding and fusing change the last bits of a value, another tensor changes the first
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+    """One op of the file; `inputs` and `outputs` name its float tensors that are not constants."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FileGraph:
+    """The ops of a file, and the range of each activation that is known."""
+
+    ops: tuple[Op, ...]
+    ranges: dict[str, Range]
+
+
+def match(
+    content: bytes, probe: dict[str, np.ndarray], learned: Sequence[tuple[np.ndarray, Range]]
+) -> dict[str, Range]:
+    """Finds, for each activation of the file, the point of the Keras model that has the same value on `probe`."""
+    points = [(_fingerprint(value), values_range) for value, values_range in learned]
+    by_size: dict[int, list[tuple[np.ndarray, Range]]] = {}
+    for (size, print_), values_range in points:
+        by_size.setdefault(size, []).append((print_, values_range))
+    ranges: dict[str, Range] = {}
+    for name, value in activations(content, probe):
+        size, print_ = _fingerprint(value)
+        norm = max(float(print_[0]), 1e-12)
+        distances = [(np.max(np.abs(print_ - other)) / norm, r) for other, r in by_size.get(size, [])]
+        close = [pair for pair in distances if pair[0] <= _TOLERANCE]
+        if close:
+            ranges[name] = min(close, key=lambda pair: pair[0])[1]
+    return ranges
+
+
+def observe(content: bytes, samples: Iterable[dict[str, np.ndarray]]) -> dict[str, Range]:
+    """The smallest and the largest value of each activation over `samples`."""
+    ranges: dict[str, Range] = {}
+    for inputs in samples:
+        for name, value in activations(content, inputs):
+            low, high = ranges.get(name, (0.0, 0.0))
+            ranges[name] = (min(low, float(value.min())), max(high, float(value.max())))
+    return ranges
+
+
+def complete(content: bytes, ranges: dict[str, Range]) -> FileGraph:
+    """Adds the ranges that LiteRT prescribes, and those that ops hand on from their input or to their output."""
+    ops = _read_ops(content)
+    known = dict(ranges)
+    for op in ops:
+        if op.kind in _PRESCRIBED:
+            known.update((name, _PRESCRIBED[op.kind]) for name in op.outputs)
+    changed = True
+    while changed:
+        before = len(known)
+        for op in ops:
+            if op.kind in _SAME_SCALE and op.inputs:
+                source = known.get(op.inputs[0])
+                for name in op.outputs:
+                    if source is not None:
+                        known.setdefault(name, source)
+                    elif name in known:
+                        source = known.setdefault(op.inputs[0], known[name])
+        changed = len(known) > before
+    return FileGraph(tuple(ops), known)
+
+
+def activations(content: bytes, inputs: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """Name and value of every float activation of the file for one set of inputs."""
+    interpreter = Interpreter(
+        model_content=content,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    signature = next(iter(interpreter._get_full_signature_list().values()))
+    for name, value in inputs.items():
+        interpreter.set_tensor(signature["inputs"][name], value)
+    interpreter.invoke()
+    wanted = {name for op in _read_ops(content) for name in (*op.inputs, *op.outputs)}
+    details = [d for d in interpreter.get_tensor_details() if d["name"] in wanted]
+    return [(d["name"], interpreter.get_tensor(d["index"])) for d in details]
+
+
+def _read_ops(content: bytes) -> list[Op]:
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    graph = model.subgraphs[0]
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+
+    def floats(indices: Sequence[int]) -> tuple[str, ...]:
+        tensors = [graph.tensors[i] for i in (() if indices is None else indices) if i >= 0]
+        return tuple(
+            t.name.decode()
+            for t in tensors
+            if t.type == schema.TensorType.FLOAT32 and not _has_data(model.buffers[t.buffer])
+        )
+
+    ops = []
+    for op in graph.operators:
+        outputs = [graph.tensors[i].name.decode() for i in op.outputs if i >= 0]
+        kind = names[
+            flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
+        ]
+        ops.append(Op(outputs[0] if outputs else kind, kind, floats(op.inputs), floats(op.outputs)))
+    return ops
+
+
+def _has_data(buffer: Any) -> bool:
+    return buffer.data is not None and len(buffer.data) > 0
+
+
+def _fingerprint(value: np.ndarray) -> tuple[int, np.ndarray]:
+    """The number of elements, and the norm and three random projections of the values in memory order."""
+    flat = np.asarray(value, "float64").ravel()
+    directions = np.random.default_rng(flat.size).standard_normal((3, flat.size))
+    return flat.size, np.concatenate([[np.linalg.norm(flat)], directions @ flat])
