@@ -35,9 +35,9 @@ def load(
 ) -> keras.Model:
     """Loads a model file of any Keras era as a Keras 3 model with equal outputs (to 1e-5).
 
-    Takes `.keras` (Keras 3, and tf_keras 2.12 and later), `.h5`/`.hdf5` of Keras 1, 2 and 3, and the folder of a
-    tf_keras SavedModel. What an old file says in terms that Keras 3 no longer knows is repaired in memory, and
-    nothing is written. A `.keras` file of Keras 3 comes with its compile settings, all others come uncompiled.
+    Takes `.keras` (Keras 3, and tf_keras 2.12 and later), `.h5`/`.hdf5` of Keras 1, 2 and 3, and SavedModel
+    folders of tf_keras. What an old file says in terms that Keras 3 no longer knows is repaired in memory;
+    nothing is written. A `.keras` file of Keras 3 comes with its compile settings, all others uncompiled.
 
     Args:
         path: the file or folder; its content decides how it is read, not its suffix.

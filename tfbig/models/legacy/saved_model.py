@@ -30,7 +30,7 @@ def load(path: Path, *, unsafe: bool, custom_objects: dict[str, Any]) -> keras.M
         InvalidModel: a subclassed model, or something that Keras 3 does not have.
     """
     metadata = _root_metadata(path)
-    if "config" not in metadata or "class_name" not in metadata:
+    if "layers" not in (metadata.get("config") or {}) or "class_name" not in metadata:
         raise InvalidModel(
             f"`{path}` holds a subclassed model: its computation is Python code that no file holds. Make "
             "the model "
