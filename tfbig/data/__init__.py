@@ -1,0 +1,7 @@
+"""Data for training, calibration and measurement: `load` gives train, validation and test from any source."""
+
+from tfbig.data.augmentation import augmentation
+from tfbig.data.dataset import Data, DataSpec, check_fits
+from tfbig.data.load import load, names
+
+__all__ = ["Data", "DataSpec", "augmentation", "check_fits", "load", "names"]
