@@ -16,6 +16,7 @@ _HOME_OF = {
     "PruneChannels": "tfbig.compression.techniques.prune_channels",
     "Cluster": "tfbig.compression.techniques.cluster",
     "LowRank": "tfbig.compression.techniques.low_rank",
+    "Preserve": "tfbig.compression.techniques.preserve",
     "Quantize": "tfbig.compression.techniques.quantize",
     "Distill": "tfbig.compression.techniques.distill",
     "Distiller": "tfbig.compression.techniques.distill",

@@ -14,8 +14,8 @@ def convert(
     """Converts the frozen model in `folder` to the LiteRT file `output`.
 
     Args:
-        quantize: None for float; else `{"scheme": "float16" | "hybrid"}` for what TensorFlow's converter does by itself, or
-            the arguments of `litert_quantization.quantize`.
+        quantize: None for float; else `{"scheme": "float16" | "hybrid"}` for what TensorFlow's converter does by
+            itself, or the arguments of `litert_quantization.quantize`.
 
     Returns:
         The facts that went into the file's metadata, and under "outputs" what the file computes for `probe` in LiteRT's
@@ -48,6 +48,4 @@ def _run(content: bytes, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     runner = interpreter.get_signature_runner()
     details = runner.get_input_details()
     outputs = runner(**{name: value.astype(details[name]["dtype"]) for name, value in inputs.items()})
-    return [
-        np.asarray(outputs[name], "float32") for name in sorted(outputs, key=lambda n: int(n.split("_")[1]))
-    ]
+    return [np.asarray(outputs[name], "float32") for name in sorted(outputs, key=lambda n: int(n.split("_")[1]))]

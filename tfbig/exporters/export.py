@@ -30,8 +30,8 @@ def export(
         path: the file or folder to write; it appears whole or not at all.
         quantize: for LiteRT: None, "dynamic", "float16", "int8", "int16x8", "int4", "weight_only_int8" or
             "weight_only_int4".
-        calibration: for "int8", "int16x8" and "int4" of a model that was not trained for it: a batched dataset or an array of
-            inputs that shows how large activations get; 128 examples of it are used.
+        calibration: for "int8", "int16x8" and "int4" of a model that was not trained for it: a batched dataset or an
+            array of inputs that shows how large activations get; 128 examples of it are used.
         overwrite: replace what stands at `path`.
 
     Returns:

@@ -27,9 +27,7 @@ def save_frozen(model: keras.Model, folder: Path, *, batch: int | None = 1) -> N
     @tf.function(autograph=False)
     def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = keras.tree.flatten(inference(model, [inputs[spec.name] for spec in specs]))
-        return {
-            f"output_{i}": tf.cast(y, tf.float32) if y.dtype.is_floating else y for i, y in enumerate(outputs)
-        }
+        return {f"output_{i}": tf.cast(y, tf.float32) if y.dtype.is_floating else y for i, y in enumerate(outputs)}
 
     concrete = serve.get_concrete_function(**{spec.name: spec for spec in specs})
     frozen = convert_variables_to_constants_v2(concrete)
@@ -75,17 +73,13 @@ def probe_inputs(model: keras.Model, *, seed: int = 0) -> list[np.ndarray]:
     machine = quantizing_machine(model)
     rng = np.random.default_rng(seed)
     values = []
-    for spec, symbol in zip(
-        input_specs(model, 1), machine.graph.inputs if machine else model.inputs, strict=True
-    ):
+    for spec, symbol in zip(input_specs(model, 1), machine.graph.inputs if machine else model.inputs, strict=True):
         point = machine.plan.by_tensor.get(id(symbol)) if machine else None
         low, high = machine.ranges.numpy()[point.index] if machine and point else (0.0, 1.0)
         if spec.dtype.is_floating:
             values.append(rng.uniform(low, high, spec.shape).astype("float32"))
         else:
-            values.append(
-                rng.integers(0, _smallest_vocabulary(model), spec.shape).astype(spec.dtype.as_numpy_dtype)
-            )
+            values.append(rng.integers(0, _smallest_vocabulary(model), spec.shape).astype(spec.dtype.as_numpy_dtype))
     return values
 
 

@@ -64,9 +64,7 @@ def _add_weight_scheme(engine: quantizer.Quantizer, scheme: str) -> None:
             engine.add_weight_only_config(_ANY, _ALL, num_bits=4)
 
 
-def _add_static_scheme(
-    engine: quantizer.Quantizer, scheme: str, float_ops: dict[str, str], integer_io: bool
-) -> None:
+def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict[str, str], integer_io: bool) -> None:
     weight_bits, activation_bits = _STATIC_BITS[scheme]
     engine.add_static_config(_ANY, _ALL, activation_num_bits=activation_bits, weight_num_bits=8)
     if weight_bits == 4:
@@ -84,9 +82,7 @@ def _why_float(op: Op, graph: FileGraph, scheme: str) -> str | None:
     if not _has_kernel(op, scheme):
         return f"LiteRT and AI Edge Quantizer have no {scheme} form of {op.kind}"
     if any(name not in graph.ranges for name in (*op.inputs, *op.outputs)):
-        return (
-            "the range of one of its tensors is not known: it lies inside a layer that is computed as a whole"
-        )
+        return "the range of one of its tensors is not known: it lies inside a layer that is computed as a whole"
     return None
 
 
@@ -103,9 +99,7 @@ def _has_kernel(op: Op, scheme: str) -> bool:
         explicit_dequantize=False,
     )
     try:
-        check_op_quantization_config(
-            AlgorithmName.MIN_MAX_UNIFORM_QUANT, qtyping.TFLOperationName(op.kind), config
-        )
+        check_op_quantization_config(AlgorithmName.MIN_MAX_UNIFORM_QUANT, qtyping.TFLOperationName(op.kind), config)
     except ValueError:  # Both an op it does not know and a combination it does not offer.
         return False
     return True

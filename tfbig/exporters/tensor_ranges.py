@@ -24,9 +24,7 @@ _PRESCRIBED: dict[str, Range] = {
     "SOFTMAX": (0.0, 255 / 256),
     "TANH": (-1.0, 127 / 128),
 }
-_TOLERANCE = (
-    2e-3  # of the norm; folding and fusing change the last bits of a value, another tensor changes the first
-)
+_TOLERANCE = 2e-3  # of the norm; folding and fusing change the last bits of a value, another tensor changes the first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +129,7 @@ def _read_ops(content: bytes) -> list[Op]:
     ops = []
     for op in graph.operators:
         outputs = [graph.tensors[i].name.decode() for i in op.outputs if i >= 0]
-        kind = names[
-            flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
-        ]
+        kind = names[flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])]
         ops.append(Op(outputs[0] if outputs else kind, kind, floats(op.inputs), floats(op.outputs)))
     return ops
 

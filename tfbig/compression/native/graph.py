@@ -125,9 +125,7 @@ class _Opener:
             try:
                 return self.traced(operation, args, kwargs)
             except InvalidModel:
-                return operation(
-                    *args, **kwargs
-                )  # It stays whole; what is inside it stays float, and is named.
+                return operation(*args, **kwargs)  # It stays whole; what is inside it stays float, and is named.
         return operation(*args, **kwargs)
 
     def activated(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -198,9 +196,7 @@ def _recorded_inputs(model: keras.Model) -> tuple[tuple, dict]:
             "model.build(input_shape) before compressing it."
         )
     symbols = {
-        name.removesuffix("_shape"): _map_shapes(
-            lambda s: keras.KerasTensor((None, *s[1:]), model.input_dtype), shape
-        )
+        name.removesuffix("_shape"): _map_shapes(lambda s: keras.KerasTensor((None, *s[1:]), model.input_dtype), shape)
         for name, shape in shapes.items()
     }
     first = next(iter(symbols))

@@ -175,9 +175,7 @@ def _is_float(symbol: Any) -> bool:
 
 
 def _activation_name(operation: Any) -> str | None:
-    function = (
-        getattr(operation, "activation", None) if isinstance(operation, keras.layers.Activation) else None
-    )
+    function = getattr(operation, "activation", None) if isinstance(operation, keras.layers.Activation) else None
     return getattr(function, "__name__", None)
 
 

@@ -113,9 +113,7 @@ class WeightsSeenThrough:
                     seen[id(k.variable)] if id(k.variable) in seen else tf.convert_to_tensor(k.variable.value)
                     for k in machine.kernels
                 ]
-                for kernel, weight in zip(
-                    machine.kernels, machine.transform(weights, self.training), strict=True
-                ):
+                for kernel, weight in zip(machine.kernels, machine.transform(weights, self.training), strict=True):
                     seen[id(kernel.variable)] = weight
         self.replaced = set(seen)
         mapping = [(variables[key], weight) for key, weight in seen.items()]
@@ -142,7 +140,7 @@ def prepare(technique: NativeTechnique, model: keras.Model) -> Prepared:
     """Returns a copy of `model` that trains under `technique`, and under those it was prepared with before."""
     copying.check_keras_model(model)
     before = model.preparation.techniques if isinstance(model, Prepared) else ()
-    if technique.name in [t.name for t in before]:
+    if is_prepared_with(technique, model):
         raise InvalidModel(
             f"`model` '{model.name}' is being trained under {type(technique).__name__} already. Finish it with "
             f"{type(technique).__name__}(...).finish(model) before preparing it again."
@@ -167,9 +165,14 @@ def settled(model: Prepared, name: str) -> Prepared:
     return twin
 
 
+def is_prepared_with(technique: Technique, model: keras.Model) -> bool:
+    """Whether `model` is being trained under a technique of the same name."""
+    return isinstance(model, Prepared) and technique.name in [t.name for t in model.preparation.techniques]
+
+
 def check_prepared(technique: Technique, model: keras.Model) -> Prepared:
     """Returns `model`; raises `InvalidModel` unless it was prepared with a technique of the same name."""
-    if isinstance(model, Prepared) and technique.name in [t.name for t in model.preparation.techniques]:
+    if is_prepared_with(technique, model):
         return model
     raise InvalidModel(
         f"`model` '{getattr(model, 'name', model)}' was not prepared with {type(technique).__name__}, so it cannot "

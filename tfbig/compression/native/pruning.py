@@ -61,16 +61,12 @@ class Pruning(Machine):
 
     def masks_for(self, weights: list[tf.Tensor], progress: tf.Tensor | float) -> list[tf.Tensor]:
         """The masks at a given share of the way to each tensor's target, within the present ones."""
-        weights = _masked(
-            [tf.stop_gradient(weight) for weight in weights], [mask.value for mask in self.masks]
-        )
+        weights = _masked([tf.stop_gradient(weight) for weight in weights], [mask.value for mask in self.masks])
         scores = [self.layout.scores(w, k) for w, k in zip(weights, self.kernels, strict=True)]
         if self.across:
             kept = _keep_across(scores, self.targets, progress)
         else:
-            kept = [
-                keep_largest(s, target * progress) for s, target in zip(scores, self.targets, strict=True)
-            ]
+            kept = [keep_largest(s, target * progress) for s, target in zip(scores, self.targets, strict=True)]
         return [self.layout.spread(keep, k) for keep, k in zip(kept, self.kernels, strict=True)]
 
     def settle(self) -> None:
@@ -104,16 +100,12 @@ def _kth_largest(bits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
     threshold = tf.zeros_like(bits[:, :1])
     for bit in reversed(range(31)):
         candidate = threshold | (1 << bit)
-        enough = tf.reduce_sum(tf.cast(bits >= candidate, tf.int32), axis=1, keepdims=True) >= tf.maximum(
-            k, 1
-        )
+        enough = tf.reduce_sum(tf.cast(bits >= candidate, tf.int32), axis=1, keepdims=True) >= tf.maximum(k, 1)
         threshold = tf.where(enough, candidate, threshold)
     return threshold
 
 
-def _keep_across(
-    scores: list[tf.Tensor], targets: Sequence[float], progress: tf.Tensor | float
-) -> list[tf.Tensor]:
+def _keep_across(scores: list[tf.Tensor], targets: Sequence[float], progress: tf.Tensor | float) -> list[tf.Tensor]:
     sizes = [int(np.prod(s.shape)) for s in scores]
     together = tf.concat([tf.reshape(s, (1, -1)) for s in scores], axis=1)
     share = float(np.average(targets, weights=sizes))

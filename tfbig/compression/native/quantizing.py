@@ -91,9 +91,7 @@ class _Run:
         outputs = step.operation(*args, **kwargs)
         if id(step.operation) in self.machine.exempt:
             return outputs
-        flat = [
-            self.quantize(tensor, y, step) for tensor, y in zip(step.outputs, keras.tree.flatten(outputs))
-        ]
+        flat = [self.quantize(tensor, y, step) for tensor, y in zip(step.outputs, keras.tree.flatten(outputs))]
         return keras.tree.pack_sequence_as(outputs, flat)
 
     def quantize(self, tensor: int, x: Any, step: Step | None = None) -> Any:

@@ -95,9 +95,7 @@ class Distill(Technique):
             InvalidArgument: `features` or `attention` name a layer that is not there.
         """
         student = clone(model)
-        layers = [FeatureMatch(*pair) for pair in self.features] + [
-            AttentionTransfer(*p) for p in self.attention
-        ]
+        layers = [FeatureMatch(*pair) for pair in self.features] + [AttentionTransfer(*p) for p in self.attention]
         factors = [self.feature_weight] * len(self.features) + [self.attention_weight] * len(self.attention)
         return Distiller(
             self._teacher(model),
@@ -163,10 +161,7 @@ class Distill(Technique):
 def _pairs(option: str, given: Any) -> tuple[tuple[str, str], ...]:
     """The layers as (student's, teacher's) pairs."""
     entries = given if isinstance(given, list | tuple) else None
-    pairs = [
-        (e, e) if isinstance(e, str) else tuple(e) if isinstance(e, list | tuple) else ()
-        for e in entries or ()
-    ]
+    pairs = [(e, e) if isinstance(e, str) else tuple(e) if isinstance(e, list | tuple) else () for e in entries or ()]
     if entries is None or not all(len(p) == 2 and all(isinstance(n, str) for n in p) for p in pairs):
         raise InvalidArgument(
             f"`{option}` must be a list of layer names or of pairs (student's layer, teacher's layer), "
@@ -184,7 +179,6 @@ def _loss(given: Any) -> Any:
         loss = None
     if not callable(loss):
         raise InvalidArgument(
-            "`loss` must be 'auto', 'kl_divergence', or a Keras loss or its name such as 'mse', received "
-            f"{given!r}."
+            f"`loss` must be 'auto', 'kl_divergence', or a Keras loss or its name such as 'mse', received {given!r}."
         )
     return given if isinstance(given, str) else loss

@@ -31,13 +31,14 @@ class Prune(NativeTechnique):
         schedule: "polynomial" grows from `initial_sparsity` to `sparsity` between `begin` and `end`; "constant" prunes
             fully at `begin`.
         initial_sparsity: share of zeros at `begin`, in [0, 1).
-        begin, end: an int counts training steps; a float in [0, 1] is a share of the training that `fit` was asked for. In a
+        begin, end: an int counts training steps; a float in [0, 1] is a share of the training that `fit` was asked
+            for. In a
             loop of your own, which tells no length, give steps: a share counts as past.
         power: exponent of the polynomial; 3 is the cubic schedule of Zhu and Gupta, 1 is linear.
         frequency: steps between two renewals of the masks.
         scope: "layer" gives every tensor the same sparsity; "global" ranks all weights of the model in one list.
-        pattern: "N:M" keeps at most N of every M neighbours along the input channels, e.g. "2:4"; it fixes the sparsity at
-            1 - N/M, and `sparsity` must be that or be left out.
+        pattern: "N:M" keeps at most N of every M neighbours along the input channels, e.g. "2:4"; it fixes the
+            sparsity at 1 - N/M, and `sparsity` must be that or be left out.
         block_size: `(height, width)` of blocks in the matrix `(inputs, output channels)` that are zeroed as a whole.
         layers: overrides: layer name, glob or layer type -> sparsity, or None to leave these layers alone. The last
             match wins.
@@ -101,9 +102,7 @@ class Prune(NativeTechnique):
                 chosen.append(kernel)
                 targets.append(target)
         if not chosen:
-            raise InvalidModel(
-                "`layers` leaves every layer alone, so there is nothing to prune. Remove an override."
-            )
+            raise InvalidModel("`layers` leaves every layer alone, so there is nothing to prune. Remove an override.")
         return chosen, targets
 
     def _schedule(self) -> Schedule:

@@ -8,11 +8,13 @@ from typing import ClassVar, Literal
 
 import keras
 
-from tfbig.compression.native.kernels import Kernel, check_patterns, compressible_kernels, matches
+from tfbig.compression.native.clone import check_keras_model, clone
+from tfbig.compression.native.kernels import check_patterns, compressible_kernels, matches
 from tfbig.compression.native.machine import Machine
-from tfbig.compression.native.prepared import NativeTechnique, check_prepared
+from tfbig.compression.native.prepared import NativeTechnique, check_prepared, is_prepared_with
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.technique import Engine, check_choice
+from tfbig.compression.techniques.preserve import Preserve
 from tfbig.errors import check_range
 
 _BITS = {"int8": (8, 8), "int16x8": (8, 16), "int4": (4, 8)}
@@ -22,14 +24,16 @@ _BITS = {"int8": (8, 8), "int16x8": (8, 16), "int4": (4, 8)}
 class Quantize(NativeTechnique):
     """Trains the model under the rounding that its integer LiteRT file will do (quantization-aware training).
 
-    In the model: weights are rounded symmetrically, one scale per output channel; activations with one scale per tensor,
-    whose range is a moving average of what training batches show. `finish` keeps the ranges: export the finished model,
-    and the file computes in integers with just these scales.
+    In the model: weights are rounded symmetrically, one scale per output channel; activations with one scale per
+    tensor, whose range is a moving average of what training batches show. `finish` keeps the ranges: export the
+    finished model, and the file computes in integers with just these scales.
 
     Args:
-        dtype: "int8" (8-bit weights and activations), "int16x8" (16-bit activations), "int4" (4-bit weights where LiteRT
+        dtype: "int8" (8-bit weights and activations), "int16x8" (16-bit activations), "int4" (4-bit weights where
+            LiteRT
             has the kernels: convolutions and fully connected layers, 8-bit elsewhere).
         exempt: names, globs or types of layers that stay float.
+        preserve: keep the zeros and the clusters that the weights have, see `Preserve`.
         momentum: weight of the past in the moving average of activation ranges, in [0, 1).
         freeze_after: steps (int) or share of the training (float in [0, 1]) after which ranges stay fixed; None: never.
         engine: "native" for Keras 3 models, "tfmot" for TFMOT's own, "auto" to choose by the kind of model.
@@ -39,14 +43,16 @@ class Quantize(NativeTechnique):
         InvalidModel: the model has no weights to quantize, or its `call` cannot be traced symbolically.
 
     Reference:
-        Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
-        https://arxiv.org/abs/1712.05877, section 3; per-channel weights: Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342.
+        Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+        Inference", https://arxiv.org/abs/1712.05877, section 3; per-channel weights: Krishnamoorthi 2018,
+        https://arxiv.org/abs/1806.08342.
     """
 
     name: ClassVar[str] = "quantize"
 
     dtype: Literal["int8", "int16x8", "int4"] = "int8"
     exempt: Sequence[str] = ()
+    preserve: bool = True
     momentum: float = 0.99
     freeze_after: int | float | None = None
     engine: Engine = "auto"
@@ -57,9 +63,7 @@ class Quantize(NativeTechnique):
         check_range("momentum", self.momentum, 0, 1, closed="left")
         if isinstance(self.freeze_after, float):
             check_range("freeze_after", self.freeze_after, 0, 1)
-        object.__setattr__(
-            self, "exempt", (self.exempt,) if isinstance(self.exempt, str) else tuple(self.exempt)
-        )
+        object.__setattr__(self, "exempt", (self.exempt,) if isinstance(self.exempt, str) else tuple(self.exempt))
 
     def machine(self, model: keras.Model) -> Machine:
         kernels = compressible_kernels(model, min_size=1)
@@ -76,8 +80,15 @@ class Quantize(NativeTechnique):
             freeze_after=self.freeze_after,
         )
 
+    def prepare(self, model: keras.Model) -> keras.Model:
+        """Returns a copy of `model` that rounds as the integer file will; zeros and clusters in its weights are held."""
+        check_keras_model(model)
+        keep = Preserve()
+        if self.preserve and not is_prepared_with(keep, model) and keep.applies_to(model):
+            model = keep.prepare(model)
+        return super().prepare(model)
+
     def finish(self, model: keras.Model) -> keras.Model:
         """Returns a copy that still rounds: the ranges are part of the result, and export reads them."""
-        from tfbig.compression.native.clone import clone
-
-        return clone(check_prepared(self, model))
+        twin = clone(check_prepared(self, model))
+        return Preserve().finish(twin) if is_prepared_with(Preserve(), twin) else twin

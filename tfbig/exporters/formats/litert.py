@@ -22,9 +22,7 @@ _CALIBRATION_SAMPLES = 128
 _RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
-def write(
-    model: keras.Model, path: Path, *, quantize: str | None = None, calibration: Any = None
-) -> dict[str, Any]:
+def write(model: keras.Model, path: Path, *, quantize: str | None = None, calibration: Any = None) -> dict[str, Any]:
     """Writes the LiteRT file and returns the facts that its metadata holds.
 
     Args:
@@ -38,9 +36,7 @@ def write(
     probe = dict(zip([spec.name for spec in input_specs(model, 1)], probe_inputs(model), strict=True))
     with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
         save_frozen(model, Path(folder))
-        facts = run_isolated(
-            "tfbig.exporters.conversion:convert", folder, str(path), quantize=how, probe=probe
-        )
+        facts = run_isolated("tfbig.exporters.conversion:convert", folder, str(path), quantize=how, probe=probe)
     outputs = facts.pop("outputs")
     _check_outputs(outputs, reference_outputs(model, list(probe.values())), exact=how is None)
     return facts
@@ -96,19 +92,14 @@ def calibration_samples(
     samples: list[dict[str, np.ndarray]] = []
     for batch in _batches(calibration):
         arrays = [np.asarray(part) for part in keras.tree.flatten(batch)]
-        if len(arrays) != len(specs) or any(
-            a.shape[1:] != s.shape[1:] for a, s in zip(arrays, specs, strict=False)
-        ):
+        if len(arrays) != len(specs) or any(a.shape[1:] != s.shape[1:] for a, s in zip(arrays, specs, strict=False)):
             raise InvalidData(
                 f"`calibration` must give inputs of shape {[tuple(s.shape[1:]) for s in specs]} behind the batch axis, "
                 f"received {[a.shape[1:] for a in arrays]}."
             )
         for row in range(len(arrays[0])):
             samples.append(
-                {
-                    s.name: a[row : row + 1].astype(s.dtype.as_numpy_dtype)
-                    for s, a in zip(specs, arrays, strict=True)
-                }
+                {s.name: a[row : row + 1].astype(s.dtype.as_numpy_dtype) for s, a in zip(specs, arrays, strict=True)}
             )
             if len(samples) == limit:
                 return samples

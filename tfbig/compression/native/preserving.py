@@ -1,0 +1,68 @@
+"""The machine of `Preserve`: zeros stay zero and clusters stay clusters while the model trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfbig.compression.native.kernels import Kernel
+from tfbig.compression.native.machine import Machine
+
+_MOST_CLUSTERS = 256
+
+
+class Preserving(Machine):
+    """Holds the structure that the weights have now.
+
+    Zeros are masked. The weights of a cluster are replaced by their mean, through which the gradient passes: they all
+    get the mean of their gradients and move as one.
+
+    Args:
+        kernels: the tensors that have zeros or clusters.
+        clustered: for each, whether its distinct values are to be kept apart from one another.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel], *, clustered: Sequence[bool], name: str = "preserve"):
+        super().__init__(kernels, name)
+        self.clustered = list(clustered)
+        self.labels = [
+            self.state(f"label_{i}", k.shape, "int32", _labels(k, c))
+            for i, (k, c) in enumerate(zip(kernels, clustered, strict=True))
+        ]
+
+    def transform(self, weights: list[tf.Tensor], training: bool) -> list[tf.Tensor]:
+        return [
+            _hold(weight, tf.convert_to_tensor(label.value), clustered)
+            for weight, label, clustered in zip(weights, self.labels, self.clustered, strict=True)
+        ]
+
+
+def has_zeros(kernel: Kernel) -> bool:
+    """Whether some weights, but not all, are exactly zero."""
+    zeros = np.count_nonzero(kernel.variable.numpy() == 0)
+    return 0 < zeros < kernel.size
+
+
+def has_clusters(kernel: Kernel) -> bool:
+    """Whether the tensor has far fewer distinct values than elements, as only clustering leaves it."""
+    distinct = np.unique(kernel.variable.numpy()).size
+    return 1 < distinct <= min(_MOST_CLUSTERS, kernel.size // 4)
+
+
+def _labels(kernel: Kernel, clustered: bool) -> np.ndarray:
+    """0 for a zero; 1 for any other weight, or the number of its cluster."""
+    values = kernel.variable.numpy()
+    if not clustered:
+        return (values != 0).astype("int32")
+    distinct, index = np.unique(values, return_inverse=True)
+    numbers = np.where(distinct == 0, 0, np.arange(1, len(distinct) + 1))
+    return numbers[index].reshape(values.shape).astype("int32")
+
+
+def _hold(weight: tf.Tensor, labels: tf.Tensor, clustered: bool) -> tf.Tensor:
+    if clustered:
+        flat, ids = tf.reshape(weight, (-1,)), tf.reshape(labels, (-1,))
+        weight = tf.reshape(tf.gather(tf.math.unsorted_segment_mean(flat, ids, _MOST_CLUSTERS + 2), ids), weight.shape)
+    return tf.where(labels > 0, weight, 0.0)

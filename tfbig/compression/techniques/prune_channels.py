@@ -1,0 +1,147 @@
+"""Channel pruning: whole channels, heads and hidden units are removed, and a smaller plain model is left."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import keras
+
+from tfbig.compression.structure.allocation import Allocation, allocate, groups, multiplications, parameters
+from tfbig.compression.structure.cut import Cut
+from tfbig.compression.structure.dependency import Dependencies, analyse
+from tfbig.compression.structure.graph import layer_names, require_graph
+from tfbig.compression.structure.importance import CRITERIA, importance
+from tfbig.compression.technique import Technique, check_choice
+from tfbig.errors import InvalidArgument, InvalidModel, check_range, unknown
+
+Criterion = Literal["l1", "l2", "batch_norm", "taylor"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneChannels(Technique):
+    """Removes whole channels, so that the model does less work on any device.
+
+    `prepare` gives a new plain Keras 3 model of the same layers, narrower, with the weights of the channels
+    that
+    stay: it equals the original with the same channels masked to zero, up to rounding. Channels that a graph
+        ties together (residual additions, depthwise and grouped convolutions, attention heads, ...) go
+        together; those that a layer mixes in a way that could not be undone (LayerNormalization, softmax, an
+        unknown layer) stay. The inputs and the outputs keep their shapes. `finish` changes nothing; train the
+        model between stages as any other.
+
+    Args:
+        flops: share of the floating-point operations to keep, in (0, 1]; the result is at most that, and as
+            near as whole steps allow. Sizes that the model leaves open count as 224.
+        params: share of the parameters to keep, in (0, 1]; give either this or `flops`.
+        importance: what says which channels matter least: "l1", "l2" (the filters that create the channel),
+            "batch_norm" (its scale), "taylor" (its first-order effect on the loss).
+        allocation: "global" removes the least important channels of the whole model, compared within their
+            group; "uniform" narrows all layers alike.
+        floor: share of every group's channels that stays, in [0, 1]; at least one step of `round_to` always
+            does.
+        round_to: widths are kept at multiples of this many channels; a layer of fewer is not touched.
+        exclude: names of layers that stay as they are.
+        loss: the loss for "taylor", by default the compiled model's.
+        importance_data: batches of (x, y) for "taylor"; all are used. Not part of the configuration.
+
+    Raises:
+        InvalidArgument: an option is out of range, or the goal cannot be met (the message names the nearest).
+        InvalidModel: the model is subclassed or not built, or layers that are not understood stand in the
+            way.
+
+    Reference: Li et al., "Pruning Filters for Efficient ConvNets" (2017), https://arxiv.org/abs/1608.08710;
+    Fang et al., "DepGraph: Towards Any Structural Pruning" (2023), https://arxiv.org/abs/2301.12900.
+    """
+
+    name: ClassVar[str] = "prune_channels"
+
+    flops: float | None = None  # share to keep
+    params: float | None = None  # share to keep
+    importance: Criterion = "l1"
+    allocation: Literal["global", "uniform"] = "global"
+    floor: float = 0.1  # share of a group's channels
+    round_to: int = 8  # channels
+    exclude: tuple[str, ...] = ()
+    loss: str | None = None
+    importance_data: Any = dataclasses.field(default=None, repr=False, compare=False, metadata={"serialized": False})
+
+    def __post_init__(self) -> None:
+        if (self.flops is None) == (self.params is None):
+            raise InvalidArgument(
+                f"PruneChannels needs either `flops` or `params`, the share to keep in (0, 1]; received "
+                f"flops={self.flops!r}, params={self.params!r}."
+            )
+        check_range(self._goal_name, self._goal, 0, 1, closed="right")
+        check_choice("importance", self.importance, CRITERIA)
+        check_choice("allocation", self.allocation, ("global", "uniform"))
+        check_range("floor", self.floor, 0, 1)
+        if not isinstance(self.round_to, int) or isinstance(self.round_to, bool) or self.round_to < 1:
+            raise InvalidArgument(
+                f"`round_to` must be a whole number of channels, at least 1, received {self.round_to!r}."
+            )
+        object.__setattr__(self, "exclude", tuple(self.exclude))
+
+    def prepare(self, model: keras.Model) -> keras.Model:
+        """Returns a new, narrower model; see the class."""
+        return self.plan(model).apply(model)
+
+    def plan(self, model: keras.Model) -> Cut:
+        """Chooses the channels without building anything; see `Cut`."""
+        require_graph(model, "PruneChannels")
+        self._check_excluded(model)
+        dependencies = analyse(model, exclude=self.exclude)
+        scores = importance(dependencies, self.importance, model=model, data=self.importance_data, loss=self.loss)
+        found = groups(dependencies, scores, floor=self.floor, round_to=self.round_to)
+        terms = multiplications(dependencies) if self.flops is not None else parameters(model)
+        result = allocate(dependencies, found, terms, goal=self._goal, uniform=self.allocation == "uniform")
+        if result.reached > self._goal:
+            raise self._unreachable(model, dependencies, result)
+        return Cut(dependencies, result.keep)
+
+    def in_steps(self, count: int) -> list[PruneChannels]:
+        """The same goal in `count` equal steps, for stages with training between them.
+
+        Each step keeps the same share of what the step before left; the last one reaches the goal.
+        """
+        if not isinstance(count, int) or count < 1:
+            raise InvalidArgument(f"`count` must be a whole number of steps, at least 1, received {count!r}.")
+        share = {self._goal_name: self._goal ** (1 / count)}
+        return [dataclasses.replace(self, **share) for _ in range(count)]
+
+    @property
+    def _goal_name(self) -> str:
+        return "flops" if self.flops is not None else "params"
+
+    @property
+    def _goal(self) -> float:
+        return self.flops if self.flops is not None else self.params  # type: ignore[return-value]
+
+    def _check_excluded(self, model: keras.Model) -> None:
+        names = layer_names(model)
+        for excluded in self.exclude:
+            if excluded not in names:
+                raise unknown("layer in `exclude`", excluded, names)
+
+    def _unreachable(
+        self, model: keras.Model, dependencies: Dependencies, result: Allocation
+    ) -> InvalidArgument | InvalidModel:
+        reason = (
+            f"`{self._goal_name}`={self._goal:g} cannot be met for '{model.name}': with floor={self.floor:g} "
+            "and "
+            f"round_to={self.round_to} the smallest share that can be reached is {result.smallest:.3f}."
+        )
+        if dependencies.not_understood:
+            return InvalidModel(
+                f"{reason} Layers that are not understood, so that all channels around them stay: "
+                f"{', '.join(dependencies.not_understood)}. Ask for "
+                f"{self._goal_name}={_round_up(result.smallest)}, or "
+                f"replace these layers."
+            )
+        return InvalidArgument(
+            f"{reason} Ask for {self._goal_name}={_round_up(result.smallest)} or more, or lower `floor` or `round_to`."
+        )
+
+
+def _round_up(share: float) -> str:
+    return f"{min(1.0, share + 0.001):.3f}"
