@@ -14,9 +14,7 @@ import tensorflow as tf
 def make_images() -> Callable[..., Path]:
     """Writes class folders of noise JPEGs, in which the top left pixel tells the class."""
 
-    def make(
-        root: Path, *, classes: tuple[str, ...] = ("cat", "dog"), each: int = 10, side: int = 12
-    ) -> Path:
+    def make(root: Path, *, classes: tuple[str, ...] = ("cat", "dog"), each: int = 10, side: int = 12) -> Path:
         rng = np.random.default_rng(len(classes) * 100 + each)
         for label, name in enumerate(classes):
             (root / name).mkdir(parents=True)

@@ -19,9 +19,7 @@ def _images() -> np.ndarray:
 @pytest.mark.parametrize("options", EACH)
 def test_each_changes_images_in_training_only(options):
     images, layers = _images(), augmentation(**options)
-    assert [type(layer).__name__ for layer in layers.layers][0].startswith("Random") and len(
-        layers.layers
-    ) == 1
+    assert [type(layer).__name__ for layer in layers.layers][0].startswith("Random") and len(layers.layers) == 1
     np.testing.assert_array_equal(layers(images, training=False), images)
     changed = keras.ops.convert_to_numpy(layers(images, training=True))
     assert changed.shape == images.shape and np.abs(changed - images).max() > 1
@@ -48,9 +46,7 @@ def test_shift_moves_whole_images_within_range():
 
 def test_same_seed_same_images():
     images = _images()
-    one, two = (
-        augmentation(rotation=20, shift=0.1, zoom=0.1, flip=True, seed=4)(images, training=True) for _ in "ab"
-    )
+    one, two = (augmentation(rotation=20, shift=0.1, zoom=0.1, flip=True, seed=4)(images, training=True) for _ in "ab")
     other = augmentation(rotation=20, shift=0.1, zoom=0.1, flip=True, seed=5)(images, training=True)
     np.testing.assert_array_equal(one, two)
     assert np.abs(np.asarray(one) - np.asarray(other)).max() > 1

@@ -86,9 +86,7 @@ def test_fashion_mnist_without_files_or_network(tmp_path, monkeypatch):
 
 def test_fashion_mnist_damaged(tmp_path, monkeypatch):
     (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(1000))[:-12])
-    monkeypatch.setattr(
-        keras.datasets.fashion_mnist, "load_data", lambda: gzip.open(tmp_path / "a.gz").read()
-    )
+    monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", lambda: gzip.open(tmp_path / "a.gz").read())
     with pytest.raises(InvalidFile, match="Fashion-MNIST could not be read.*end-of-stream"):
         tfbig.data.load("fashion_mnist")
 
@@ -233,9 +231,7 @@ def test_datasets_that_do_not_yield_batches_of_pairs():
     numbers = tf.data.Dataset.range(8)
     with pytest.raises(InvalidData, match=r"The train dataset must yield pairs \(x, y\)"):
         tfbig.data.load(numbers.batch(2))
-    with pytest.raises(
-        InvalidData, match=r"must yield batches, received single samples .* Call \.batch\(32\)"
-    ):
+    with pytest.raises(InvalidData, match=r"must yield batches, received single samples .* Call \.batch\(32\)"):
         tfbig.data.load(numbers.map(lambda i: ([i, i], i)))
     pairs = numbers.map(lambda i: ([i, i], i)).batch(2)
     with pytest.raises(InvalidData, match="The test dataset must yield pairs"):

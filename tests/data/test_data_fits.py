@@ -95,9 +95,7 @@ def test_labels_of_a_dataset_of_the_users_own(label):
 def test_the_training_order_is_not_moved_on():
     def own():
         pairs = tf.data.Dataset.from_tensor_slices((np.zeros((9, 8, 8, 1), np.float32), np.arange(9)))
-        return load(
-            SimpleNamespace(train=pairs.shuffle(9, seed=1).batch(3), validation=pairs.batch(3), test=None)
-        )
+        return load(SimpleNamespace(train=pairs.shuffle(9, seed=1).batch(3), validation=pairs.batch(3), test=None))
 
     def order(data):
         return [y.numpy().tolist() for _, y in data.train]

@@ -34,9 +34,7 @@ def test_an_object_with_splits_passes_through():
 
 
 def test_several_inputs_are_described():
-    dataset = tf.data.Dataset.from_tensors(
-        ({"a": tf.zeros((2, 3)), "b": tf.constant([b"x", b"y"])}, tf.zeros(2))
-    )
+    dataset = tf.data.Dataset.from_tensors(({"a": tf.zeros((2, 3)), "b": tf.constant([b"x", b"y"])}, tf.zeros(2)))
     spec = tfbig.data.load(dataset).spec
     assert spec.input_shape == {"a": (3,), "b": ()} and spec.dtype == {"a": "float32", "b": "string"}
 

@@ -45,9 +45,7 @@ def specs(tmp_path, table, make_images, monkeypatch) -> dict[str, str]:
     }
 
 
-LOCAL = [
-    name for name in tfbig.data.names() if name != "tfds"
-]  # tfds has its own file: its package is optional
+LOCAL = [name for name in tfbig.data.names() if name != "tfds"]  # tfds has its own file: its package is optional
 
 
 def test_names_are_the_files_of_the_folder():
@@ -217,9 +215,7 @@ def test_image_size_resizes_arrays(size):
 
 
 def test_image_size_is_refused_for_vectors(specs):
-    with pytest.raises(
-        InvalidArgument, match=r"`image_size` is for images .* received samples of shape \(3,\)"
-    ):
+    with pytest.raises(InvalidArgument, match=r"`image_size` is for images .* received samples of shape \(3,\)"):
         tfbig.data.load(specs["npz"], image_size=8)
 
 

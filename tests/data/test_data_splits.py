@@ -43,9 +43,7 @@ def test_split_depends_on_the_seed_alone():
 
 
 def test_split_of_too_few():
-    with pytest.raises(
-        InvalidData, match="has 2 samples, too few to cut test and validation from.*at least 4"
-    ):
+    with pytest.raises(InvalidData, match="has 2 samples, too few to cut test and validation from.*at least 4"):
         split(np.array([0, 1]), validation=0.1, test=0.2, seed=0)
 
 

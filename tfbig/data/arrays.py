@@ -111,17 +111,12 @@ class _Reader:
 def _checked_inputs(name: str, x: Any) -> np.ndarray:
     x = np.asarray(x)
     if x.ndim == 0 or len(x) == 0:
-        raise InvalidData(
-            f"The {name} split is empty: expected samples, received an array of shape {x.shape}."
-        )
-    if x.dtype.kind in "US" or (
-        x.dtype.kind == "O" and all(isinstance(value, str | bytes) for value in x.flat)
-    ):
+        raise InvalidData(f"The {name} split is empty: expected samples, received an array of shape {x.shape}.")
+    if x.dtype.kind in "US" or (x.dtype.kind == "O" and all(isinstance(value, str | bytes) for value in x.flat)):
         return x.astype(object)
     if x.dtype.kind not in "fiub":
         raise InvalidData(
-            f"The samples of the {name} split must be numbers or strings, "
-            f"received an array of type {x.dtype}."
+            f"The samples of the {name} split must be numbers or strings, received an array of type {x.dtype}."
         )
     x = x.astype(np.float32, copy=False) if x.dtype.kind == "f" else x
     if x.dtype.kind == "f" and not np.isfinite(x).all():

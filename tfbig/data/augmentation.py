@@ -64,6 +64,4 @@ def augmentation(
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InvalidArgument(
-            f"`{name}` must be one of {', '.join(filter(None, choices))}, received {value!r}."
-        )
+        raise InvalidArgument(f"`{name}` must be one of {', '.join(filter(None, choices))}, received {value!r}.")

@@ -85,8 +85,7 @@ def own_shard(indices: np.ndarray, shard: tuple[int, int] | None) -> np.ndarray:
     index, count = shard
     if len(indices) < count:
         raise InvalidData(
-            f"`shard` asks for {count} parts of {len(indices)} training samples. "
-            "Use fewer workers or more data."
+            f"`shard` asks for {count} parts of {len(indices)} training samples. Use fewer workers or more data."
         )
     return indices[: len(indices) // count * count][index::count]
 

@@ -76,9 +76,7 @@ class LoadOptions:
         if not isinstance(self.image_size, tuple | list):
             return None if self.image_size is None else (self.image_size, self.image_size)
         if len(self.image_size) != 2:
-            raise InvalidArgument(
-                f"`image_size` must be one number or (height, width), received {self.image_size!r}."
-            )
+            raise InvalidArgument(f"`image_size` must be one number or (height, width), received {self.image_size!r}.")
         return self.image_size[0], self.image_size[1]
 
 
@@ -160,8 +158,7 @@ def _check_shape(model: keras.Model, want: tuple, give: tuple) -> None:
     elif len(want) == len(give) == 3 and want[-1] == give[-1] and None not in want:
         advice = f"Load the data with image_size={want[0] if want[0] == want[1] else want[:2]}."
     raise InvalidData(
-        f"The data does not fit model '{model.name}': it expects inputs of shape "
-        f"{want}, received {give}. {advice}"
+        f"The data does not fit model '{model.name}': it expects inputs of shape {want}, received {give}. {advice}"
     )
 
 

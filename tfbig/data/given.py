@@ -72,8 +72,7 @@ def _check_elements(name: str, element: Any) -> None:
         )
     if any(tensor.shape.rank == 0 for tensor in tf.nest.flatten(element[:2])):
         raise InvalidData(
-            f"The {name} dataset must yield batches, received single samples "
-            f"{element}. Call .batch(32) on it."
+            f"The {name} dataset must yield batches, received single samples {element}. Call .batch(32) on it."
         )
 
 

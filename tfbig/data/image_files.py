@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 
@@ -81,8 +82,14 @@ def _reason(path: str) -> str:
     try:
         decode(tf.io.read_file(path))
     except tf.errors.OpError as error:
-        return (error.message or type(error).__name__).splitlines()[0].partition(" [Op:")[0].strip()
+        return plain_reason(error)
     return "it decodes now: is something still writing it?"
+
+
+def plain_reason(error: Exception) -> str:
+    """Returns the first line of an error's message without TensorFlow's names of nodes and ops."""
+    message = (getattr(error, "message", None) or str(error) or type(error).__name__).splitlines()[0]
+    return re.sub(r"^\{\{.*?\}\}\s*| \[Op:.*", "", message).strip()
 
 
 def _count(paths: list[str], noun: str) -> str:

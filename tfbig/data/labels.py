@@ -60,9 +60,7 @@ def _text(label: object) -> str:
 
 def _whole(name: str, y: np.ndarray) -> np.ndarray:
     if y.dtype.kind not in "fiub":
-        raise InvalidData(
-            f"The labels of the {name} split must be class ids, received an array of type {y.dtype}."
-        )
+        raise InvalidData(f"The labels of the {name} split must be class ids, received an array of type {y.dtype}.")
     if y.dtype.kind == "f" and not (np.isfinite(y) & (y == np.floor(y))).all():
         example = y[~(np.isfinite(y) & (y == np.floor(y)))][0]
         raise InvalidData(
@@ -71,9 +69,7 @@ def _whole(name: str, y: np.ndarray) -> np.ndarray:
             "for regression give a tf.data.Dataset of your own."
         )
     if len(y) and y.min() < 0:
-        raise InvalidData(
-            f"Labels out of range: the {name} split has label {int(y.min())}. Number the classes from 0."
-        )
+        raise InvalidData(f"Labels out of range: the {name} split has label {int(y.min())}. Number the classes from 0.")
     return y.astype(np.int64)
 
 
@@ -82,6 +78,5 @@ def _check_known(ids: dict[str, np.ndarray]) -> None:
     for name, y in ids.items():
         if len(y) and y.max() > highest:
             raise InvalidData(
-                f"Labels out of range: the {name} split has label {int(y.max())}, "
-                f"train has labels 0 to {highest}."
+                f"Labels out of range: the {name} split has label {int(y.max())}, train has labels 0 to {highest}."
             )

@@ -68,9 +68,7 @@ def _parse(spec: str) -> tuple[str, str]:
     if name in _sources:
         wanted = _sources[name].ARGUMENT
         if wanted and not argument:
-            raise InvalidArgument(
-                f"Data '{name}' must say where the data is: '{name}:{wanted}', received '{spec}'."
-            )
+            raise InvalidArgument(f"Data '{name}' must say where the data is: '{name}:{wanted}', received '{spec}'.")
         if colon and not wanted:
             raise InvalidArgument(f"Data '{name}' takes nothing after its name, received '{spec}'.")
         return name, argument
@@ -80,7 +78,5 @@ def _parse(spec: str) -> tuple[str, str]:
     if os.path.exists(spec):
         raise InvalidFile(f"`{spec}` is of no kind that is recognised. Say which it is, e.g. 'text:{spec}'.")
     if os.sep in spec and not colon:
-        raise InvalidFile(
-            f"There is no file or folder `{spec}`. Check the path; it is relative to `{Path.cwd()}`."
-        )
+        raise InvalidFile(f"There is no file or folder `{spec}`. Check the path; it is relative to `{Path.cwd()}`.")
     raise unknown("data name", name, names())

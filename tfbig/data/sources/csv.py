@@ -86,9 +86,7 @@ class _Table:
 
     def add(self, line: int, row: list[str]) -> None:
         if len(row) != len(self.names):
-            raise InvalidData(
-                f"`{self.path}`, line {line}: expected {len(self.names)} columns, received {len(row)}."
-            )
+            raise InvalidData(f"`{self.path}`, line {line}: expected {len(self.names)} columns, received {len(row)}.")
         for name, cell in zip(self.names, row, strict=True):
             if cell.lower() in MISSING:
                 raise InvalidData(

@@ -126,19 +126,13 @@ def _check_complete(root: str, split: str, names: tuple[str, ...], labels: np.nd
     counts = np.bincount(labels, minlength=len(names))
     empty = [name for name, count in zip(names, counts, strict=True) if not count]
     if not counts.sum():
-        raise InvalidData(
-            f"`{root}` has no images in its class folders. Images end in {', '.join(SUFFIXES[:5])}."
-        )
+        raise InvalidData(f"`{root}` has no images in its class folders. Images end in {', '.join(SUFFIXES[:5])}.")
     if split == "train" and empty:
-        raise InvalidData(
-            f"`{root}` has class folders without images: {', '.join(empty)}. Fill or remove them."
-        )
+        raise InvalidData(f"`{root}` has class folders without images: {', '.join(empty)}. Fill or remove them.")
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))
-    )
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
 
 
 def _images_in(folder: Path) -> Iterator[Path]:

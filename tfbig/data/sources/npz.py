@@ -52,9 +52,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InvalidFile(f"There is no file `{path}`. Check the path; it is relative to `{Path.cwd()}`.")
     if not zipfile.is_zipfile(path):
-        raise InvalidFile(
-            f"`{path}` is not a whole .npz archive. Copy it again, or save it with numpy.savez."
-        )
+        raise InvalidFile(f"`{path}` is not a whole .npz archive. Copy it again, or save it with numpy.savez.")
     with path.open("rb") as file, _open(path, file) as archive:
         return {key: _array(path, archive, key) for key in _checked_keys(path, archive.files)}
 

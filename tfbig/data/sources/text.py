@@ -34,9 +34,7 @@ def load(argument: str, options: LoadOptions) -> Data:
             continue
         label, _, text = (part.strip() for part in line.partition("\t"))
         if not label or not text:
-            raise InvalidData(
-                f"`{argument}`, line {number}: expected label<TAB>text, received {line.strip()[:60]!r}."
-            )
+            raise InvalidData(f"`{argument}`, line {number}: expected label<TAB>text, received {line.strip()[:60]!r}.")
         labels.append(label)
         texts.append(text)
     if not texts:

@@ -33,9 +33,7 @@ def load(argument: str, options: LoadOptions) -> Data:
         InvalidData: it has no training split, or no supervised pairs.
     """
     builder = _builder(argument)
-    ranges = _ranges(
-        argument, {name: split.num_examples for name, split in builder.info.splits.items()}, options
-    )
+    ranges = _ranges(argument, {name: split.num_examples for name, split in builder.info.splits.items()}, options)
     feature, label = (builder.info.features[key] for key in builder.info.supervised_keys[:2])
     size = _size(argument, feature, options)
     datasets = {}
@@ -74,9 +72,7 @@ def _builder(name: str) -> Any:
     except (OSError, tfds.download.DownloadError) as error:
         raise InvalidFile(f"Data 'tfds:{name}' could not be downloaded or prepared: {error}") from error
     if not builder.info.supervised_keys or "train" not in builder.info.splits:
-        raise InvalidData(
-            f"Data 'tfds:{name}' must have a train split and supervised pairs (x, y); it has not."
-        )
+        raise InvalidData(f"Data 'tfds:{name}' must have a train split and supervised pairs (x, y); it has not.")
     return builder
 
 
@@ -104,9 +100,7 @@ def _ranges(name: str, counts: dict[str, int], options: LoadOptions) -> dict[str
     index, count = options.shard or (0, 1)
     each = stop // count
     if each < 1:
-        raise InvalidData(
-            f"Data 'tfds:{name}' has too few training samples ({counts['train']}) to cut and shard."
-        )
+        raise InvalidData(f"Data 'tfds:{name}' has too few training samples ({counts['train']}) to cut and shard.")
     ranges["train"] = ("train", index * each, (index + 1) * each if options.shard else stop)
     return {split: ranges[split] for split in SPLITS}
 
@@ -114,7 +108,5 @@ def _ranges(name: str, counts: dict[str, int], options: LoadOptions) -> dict[str
 def _size(name: str, feature: Any, options: LoadOptions) -> tuple[int, int] | None:
     is_image = len(feature.shape) == 3
     if options.size and not is_image:
-        raise InvalidArgument(
-            f"`image_size` is for images; 'tfds:{name}' has shape {feature.shape}. Leave it out."
-        )
+        raise InvalidArgument(f"`image_size` is for images; 'tfds:{name}' has shape {feature.shape}. Leave it out.")
     return options.size or (default_size(f"tfds:{name}") if is_image and None in feature.shape else None)

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from tfbig.data.batching import allot, shuffled
 from tfbig.data.dataset import Data, DataSpec, LoadOptions
-from tfbig.data.image_files import CHANNELS, decode, default_size, resize
+from tfbig.data.image_files import CHANNELS, decode, default_size, plain_reason, resize
 from tfbig.data.labels import class_ids
 from tfbig.errors import InvalidData, InvalidFile
 
@@ -74,11 +74,7 @@ class _Form:
         return tf.io.parse_example(records, {self.label: tf.io.FixedLenFeature((), tf.int64)})[self.label]
 
     def sample(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        kind = (
-            tf.io.FixedLenFeature((), tf.string)
-            if self.is_image
-            else tf.io.FixedLenFeature(self.shape, self.dtype)
-        )
+        kind = tf.io.FixedLenFeature((), tf.string) if self.is_image else tf.io.FixedLenFeature(self.shape, self.dtype)
         x = tf.io.parse_single_example(record, {self.input: kind})[self.input]
         if self.is_image:
             x = resize(decode(x), (self.shape[0], self.shape[1]))
@@ -89,9 +85,7 @@ def _files_of_splits(pattern: str) -> dict[str, list[str]]:
     """Returns the files of each split; all are "train" unless the names say otherwise."""
     files = sorted(glob.glob(pattern))
     if not files:
-        raise InvalidFile(
-            f"No file matches `{pattern}`. Check the pattern; it is relative to `{Path.cwd()}`."
-        )
+        raise InvalidFile(f"No file matches `{pattern}`. Check the pattern; it is relative to `{Path.cwd()}`.")
     splits: dict[str, list[str]] = {}
     for file in files:
         named = SPLIT_NAME.search(Path(file).name.lower())
@@ -129,9 +123,7 @@ def _infer(pattern: str, file: str, options: LoadOptions) -> _Form:
     return _form_of(pattern, chosen[0], label, features[chosen[0]], compression, options)
 
 
-def _form_of(
-    pattern: str, name: str, label: str, feature: Any, compression: str, options: LoadOptions
-) -> _Form:
+def _form_of(pattern: str, name: str, label: str, feature: Any, compression: str, options: LoadOptions) -> _Form:
     kind = feature.WhichOneof("kind")
     if kind == "bytes_list":
         size = options.size or default_size(pattern)
@@ -153,9 +145,8 @@ def _labels(files: list[str], form: _Form) -> np.ndarray:
 
 
 def _damaged(file: str, error: Exception) -> InvalidFile:
-    reason = (getattr(error, "message", None) or str(error)).splitlines()[0].partition(" [Op:")[0]
     return InvalidFile(
-        f"`{file}` is damaged or holds other records than tf.train.Example: {reason}. Write it anew."
+        f"`{file}` is damaged or holds other records than tf.train.Example: {plain_reason(error)}. Write it anew."
     )
 
 
