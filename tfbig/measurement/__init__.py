@@ -1,0 +1,1 @@
+"""Measurement: what a file delivers (quality, bytes, latency), what is inside it, and why."""

@@ -1,0 +1,136 @@
+"""`measure`: what a file delivers, found out from the file itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tfbig.errors import InvalidData
+from tfbig.measurement.litert import Latency, check_count, time_litert
+from tfbig.measurement.quality import Metric, check_metric, quality_of
+from tfbig.measurement.samples import batches, leaves, slice_structure
+from tfbig.measurement.size import gzip_bytes, raw_bytes
+from tfbig.measurement.subjects import LiteRT, Subject, subject_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """The figures of one file or model; None stands for what was not measured."""
+
+    file: str | None
+    quality: float | None  # in [0, 1] for accuracies, in the unit of the labels for mae and rmse
+    quality_name: str
+    samples: int  # that the quality was measured on
+    bytes: int | None
+    gzip_bytes: int | None  # after gzip -9
+    parameters: int
+    zero_fraction: float  # of the weights in tensors of rank 2 and more
+    distinct_weights: int  # the most different values in one weight tensor
+    latency_ms: float | None  # median of one invocation
+    latency_p95_ms: float | None
+    threads: int
+
+
+def measure(
+    model_or_path: Any,
+    data: Any = None,
+    *,
+    threads: int = 1,
+    runs: int = 50,
+    latency: bool = True,
+    metric: str | Metric | None = None,
+) -> Measurement:
+    """Measures a LiteRT file, a Keras file, a SavedModel folder, or a Keras model, which stay as they are.
+
+    Args:
+        model_or_path: the path of a `.tflite`, `.keras` or `.h5` file or of a SavedModel folder, or a Keras
+            model.
+        data: what `tfbig.data.load` gives (its test split), a batched `tf.data.Dataset` of `(x, y)`, or a
+            tuple `(x, y)`. Without it there is no quality.
+        threads: of the interpreter while it is timed.
+        runs: timed invocations, after a warm-up.
+        latency: whether to time; only LiteRT files are timed, for they are what runs on the device.
+        metric: "accuracy", "top5_accuracy", "mae", "mse", "rmse", or a function `(labels, outputs) -> float`.
+            By default accuracy where the labels are classes, one-hot rows or 0/1, else mae. With several
+            outputs the quality is the mean over them.
+
+    Raises:
+        InvalidArgument: an unknown metric, or a count below 1.
+        InvalidFile: the file is missing, damaged, or of another kind.
+        InvalidData: the data is empty or does not fit the model.
+        ConversionFailed: LiteRT refuses the file or crashes on it.
+    """
+    check_count("threads", threads)
+    check_count("runs", runs)
+    if isinstance(metric, str):
+        check_metric(metric)
+    subject = subject_of(model_or_path)
+    quality = _quality(subject, data, metric) if data is not None else _Quality(None, "", 0, None)
+    speed = _latency(subject, quality.first_sample, threads, runs) if latency else None
+    weights = subject.weights()
+    return Measurement(
+        file=str(subject.file) if subject.file else None,
+        quality=quality.value,
+        quality_name=quality.name,
+        samples=quality.samples,
+        bytes=raw_bytes(subject.file) if subject.file else None,
+        gzip_bytes=gzip_bytes(subject.file) if subject.file else None,
+        parameters=weights.parameters,
+        zero_fraction=weights.zero_fraction,
+        distinct_weights=weights.distinct_weights,
+        latency_ms=speed.median_ms if speed else None,
+        latency_p95_ms=speed.p95_ms if speed else None,
+        threads=threads,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Quality:
+    value: float | None
+    name: str
+    samples: int
+    first_sample: Any
+
+
+def _quality(subject: Subject, data: Any, metric: str | Metric | None) -> _Quality:
+    first, labels, outputs = None, [], []
+    for x, y in batches(data):
+        first = slice_structure(x, 0, 1) if first is None else first
+        outputs.append(subject.predict(x))
+        labels.append(_labels_in_order(subject, y))
+    columns = [np.concatenate(column) for column in zip(*labels, strict=True)]
+    results = [np.concatenate(column) for column in zip(*outputs, strict=True)]
+    if len(columns) != len(results):
+        raise InvalidData(
+            f"The model has {len(results)} outputs, the data has labels for {len(columns)}. Give one for "
+            "each."
+        )
+    scores = [quality_of(y, output, metric) for y, output in zip(columns, results, strict=True)]
+    names = sorted({name for name, _ in scores})
+    if len(names) > 1:
+        raise InvalidData(
+            f"The outputs ask for different metrics ({', '.join(names)}), whose mean says nothing. Name one: "
+            "`metric`."
+        )
+    return _Quality(float(np.mean([value for _, value in scores])), names[0], len(columns[0]), first)
+
+
+def _labels_in_order(subject: Subject, y: Any) -> list[np.ndarray]:
+    if not isinstance(y, dict) or len(y) < 2:
+        return leaves(y)
+    names = subject.output_names()
+    if sorted(names) != sorted(y):
+        raise InvalidData(
+            f"The labels are named {', '.join(sorted(y))}, the outputs {', '.join(names)}. Use the same "
+            "names."
+        )
+    return [y[name] for name in names]
+
+
+def _latency(subject: Subject, first_sample: Any, threads: int, runs: int) -> Latency | None:
+    if not isinstance(subject, LiteRT):
+        return None
+    inputs = first_sample if first_sample is None or isinstance(first_sample, dict) else leaves(first_sample)
+    return time_litert(subject.file, inputs, threads=threads, runs=runs)
