@@ -22,6 +22,7 @@ class Technique:
     """
 
     name: ClassVar[str]
+    wraps: ClassVar[bool] = False  # Whether `prepare` puts a model around the given one: then it is prepared last.
 
     def prepare(self, model: keras.Model) -> keras.Model:
         """Returns a new model, ready to be compiled and trained under this technique."""
@@ -34,6 +35,9 @@ class Technique:
     def finish(self, model: keras.Model) -> keras.Model:
         """Returns the compressed model after training, with the technique's own machinery removed."""
         return model
+
+    def verify(self, model: keras.Model) -> None:
+        """Raises `InvariantBroken` unless the finished `model` has what the technique promises."""
 
     def get_config(self) -> dict[str, Any]:
         """The options that differ from their defaults, as plain JSON values."""

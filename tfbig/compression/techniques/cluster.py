@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import keras
+import numpy as np
 
 from tfbig.compression.native.clone import check_keras_model
 from tfbig.compression.native.clustering import Clustering
-from tfbig.compression.native.kernels import TINY, check_patterns, compressible_kernels, matches
+from tfbig.compression.native.kernels import TINY, Kernel, check_patterns, compressible_kernels, matches
 from tfbig.compression.native.machine import Machine
 from tfbig.compression.native.prepared import NativeTechnique, Prepared, prepare
 from tfbig.compression.native.preserving import has_zeros
 from tfbig.compression.technique import Engine, check_choice
-from tfbig.errors import InvalidArgument, InvalidModel
+from tfbig.errors import InvalidArgument, InvalidModel, InvariantBroken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,16 +77,31 @@ class Cluster(NativeTechnique):
         return prepare(dataclasses.replace(self, preserve_sparsity=sparse), model)
 
     def machine(self, model: keras.Model) -> Machine:
-        kernels = compressible_kernels(model, min_size=self.min_size)
-        check_patterns("layers", list(self.layers or {}), kernels)
-        chosen = [k for k in kernels if not any(matches(pattern, k) for pattern in self.layers or {})]
-        if not chosen:
-            raise InvalidModel("`layers` leaves every layer alone, so there is nothing to cluster. Remove an override.")
         return Clustering(
-            chosen,
+            self._chosen(model),
             clusters=self.clusters,
             initialization=self.initialization,
             per_channel=self.per_channel,
             keep_zeros=bool(self.preserve_sparsity),
             seed=self.seed,
         )
+
+    def verify(self, model: keras.Model) -> None:
+        """Raises `InvariantBroken` if a clustered tensor, or channel of it, has more than `clusters` values."""
+        for kernel in self._chosen(model):
+            values = np.moveaxis(kernel.variable.numpy(), kernel.channel_axes, range(len(kernel.channel_axes)))
+            channels = int(np.prod([kernel.shape[axis] for axis in kernel.channel_axes])) if self.per_channel else 1
+            most = max(np.unique(row).size for row in values.reshape(channels, -1))
+            if most > self.clusters:
+                raise InvariantBroken(
+                    f"'{kernel.name}' has {most} distinct values, but Cluster promised at most {self.clusters}. Something "
+                    "wrote into the weights after Cluster; train later stages with tfbig.Preserve()."
+                )
+
+    def _chosen(self, model: keras.Model) -> list[Kernel]:
+        kernels = compressible_kernels(model, min_size=self.min_size)
+        check_patterns("layers", list(self.layers or {}), kernels)
+        chosen = [k for k in kernels if not any(matches(pattern, k) for pattern in self.layers or {})]
+        if not chosen:
+            raise InvalidModel("`layers` leaves every layer alone, so there is nothing to cluster. Remove an override.")
+        return chosen

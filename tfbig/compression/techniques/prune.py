@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import keras
+import numpy as np
 
 from tfbig.compression.native.kernels import TINY, Kernel, check_patterns, compressible_kernels, matches
 from tfbig.compression.native.machine import Machine
@@ -15,7 +16,7 @@ from tfbig.compression.native.pruning import Pruning
 from tfbig.compression.native.sparsity_layout import NOfM, parse_layout
 from tfbig.compression.schedule import Schedule
 from tfbig.compression.technique import Engine, check_choice
-from tfbig.errors import InvalidArgument, InvalidModel, check_range
+from tfbig.errors import InvalidArgument, InvalidModel, InvariantBroken, check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +91,17 @@ class Prune(NativeTechnique):
             kernels, targets=targets, schedule=self._schedule(), layout=layout, across=self.scope == "global"
         )
 
+    def verify(self, model: keras.Model) -> None:
+        """Raises `InvariantBroken` unless each pruned tensor has the asked share of zeros, to one unit."""
+        kernels, targets = self._targets(compressible_kernels(model, min_size=self.min_size))
+        if self.scope == "global":
+            sizes = np.array([k.size for k in kernels])
+            _check_zeros("all layers together", sum(map(_zeros, kernels)), sizes.sum(), np.average(targets, weights=sizes))
+            return
+        unit = int(np.prod(self.block_size))
+        for kernel, target in zip(kernels, targets, strict=True):
+            _check_zeros(kernel.name, _zeros(kernel), kernel.size, target, unit)
+
     def _targets(self, kernels: list[Kernel]) -> tuple[list[Kernel], list[float]]:
         overrides = self.layers or {}
         check_patterns("layers", list(overrides), kernels)
@@ -119,3 +131,15 @@ class Prune(NativeTechnique):
                 f"sparsity={self.sparsity!r}. Give that value."
             )
         return layout
+
+
+def _zeros(kernel: Kernel) -> int:
+    return int(np.sum(kernel.variable.numpy() == 0))
+
+
+def _check_zeros(where: str, zeros: int, size: int, target: float, unit: int = 1) -> None:
+    if zeros < target * size - unit:
+        raise InvariantBroken(
+            f"'{where}' has {zeros / size:.2%} zeros, but Prune promised {target:.2%}. Something wrote into the weights "
+            "after Prune; train later stages with tfbig.Preserve()."
+        )

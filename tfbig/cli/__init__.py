@@ -1,0 +1,1 @@
+"""The `tfbig` command: one file per command in `commands`."""

@@ -1,0 +1,64 @@
+"""Entry point of the `tfbig` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import tfbig
+from tfbig.cli.terminal import quiet_third_parties
+from tfbig.errors import InvalidArgument, TfbigError
+from tfbig.registry import Registry
+
+GOOD, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+commands = Registry("tfbig.cli.commands", "command")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code: 0 good, 1 the work failed, 2 usage."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        with quiet_third_parties():
+            arguments.run(arguments)
+        return GOOD
+    except InvalidArgument as error:
+        return _complain(error, USAGE)
+    except TfbigError as error:
+        return _complain(error, FAILED)
+    except BrokenPipeError:  # The reader of our output, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return GOOD
+    except OSError as error:
+        return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        return _complain("stopped. Nothing half-written was left behind.", INTERRUPTED)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with one sub-parser per command."""
+    parser = argparse.ArgumentParser(prog="tfbig", description=(tfbig.__doc__ or "").splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"tfbig {tfbig.__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in commands.names():
+        command = commands[name]
+        sub = subparsers.add_parser(
+            name,
+            help=command.HELP,
+            description=command.HELP,
+            epilog=f"example:\n  {command.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def _complain(error: object, code: int) -> int:
+    print(f"tfbig: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From a model, a recipe and data to a measured result."""
