@@ -133,9 +133,7 @@ def _read_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise InvalidFile(f"`{path}` is a folder, expected a LiteRT file. Name the .tflite file in it.")
     if not path.is_file():
-        raise InvalidFile(
-            f"No file `{path}`. Check the path, or write it with tfbig.export(model, {path.name!r})."
-        )
+        raise InvalidFile(f"No file `{path}`. Check the path, or write it with tfbig.export(model, {path.name!r}).")
     content = path.read_bytes()
     if not content:
         raise InvalidFile(f"`{path}` is empty (0 bytes), expected a LiteRT file. Export it again.")
@@ -152,10 +150,7 @@ def _convert(path: str, model: Any, content: bytes) -> LiteRTFile:
     if not model.subgraphs or not model.buffers:
         raise ValueError("it has no graph")
     codes = [_operator_name(code) for code in model.operatorCodes or ()]
-    tensors = [
-        [_tensor(i, t, model, content) for i, t in enumerate(graph.tensors or ())]
-        for graph in model.subgraphs
-    ]
+    tensors = [[_tensor(i, t, model, content) for i, t in enumerate(graph.tensors or ())] for graph in model.subgraphs]
     graphs = tuple(_graph(g, known, codes) for g, known in zip(model.subgraphs, tensors, strict=True))
     signature = next((s for s in model.signatureDefs or () if s.subgraphIndex == 0), None)
     return LiteRTFile(
@@ -215,9 +210,7 @@ def _check_tensor(tensor: Tensor) -> None:
     if tensor.scales.size > 1:
         channels = tensor.shape[tensor.axis] if 0 <= tensor.axis < len(tensor.shape) else None
         if channels != tensor.scales.size or tensor.zero_points.size not in (0, 1, channels):
-            raise ValueError(
-                f"tensor '{tensor.name}' has {tensor.scales.size} scales for {channels} channels"
-            )
+            raise ValueError(f"tensor '{tensor.name}' has {tensor.scales.size} scales for {channels} channels")
     if not np.all(np.isfinite(tensor.scales)):
         raise ValueError(f"tensor '{tensor.name}' has a scale that is not a number")
     if (bits := BITS.get(tensor.dtype)) is None:

@@ -85,24 +85,18 @@ def float_reason(
     if operation.type.startswith("CUSTOM"):
         return f"{operation.type[7:] or 'it'} is a custom operation, which LiteRT's quantizers leave alone"
     if packed_weights and not has_integer_activations:
-        return (
-            f"weight-only quantization: the weights are stored as {packed_weights} and computed with in float"
-        )
+        return f"weight-only quantization: the weights are stored as {packed_weights} and computed with in float"
     if not has_integer_activations:
         return "only weights are integers in this file: activations stay float by design"
     if operation.type in _RECURRENT or subgraph > 0:
         return "recurrence: 8-bit rounding errors would pile up from step to step"
     if operation.type in _NORMALIZATION and kinds & {"RSQRT", "SQRT"} and kinds & {"MEAN", "SUM"}:
-        return (
-            "part of a normalization over features (LayerNormalization), whose 1/sqrt needs more than 8 bits"
-        )
+        return "part of a normalization over features (LayerNormalization), whose 1/sqrt needs more than 8 bits"
     if operation.type in _FLOAT_ONLY:
         return f"LiteRT has no integer kernel for {operation.type}"
     if blockers := sorted(kinds & (_FLOAT_ONLY | _RECURRENT)):
         return f"it hangs on {', '.join(blockers)}, which LiteRT computes in float"
-    return (
-        "its tensors have no ranges: calibrate with data that reaches it, or train it under Quantize('int8')"
-    )
+    return "its tensors have no ranges: calibrate with data that reaches it, or train it under Quantize('int8')"
 
 
 def float_regions(operations: Iterable[Operation]) -> Mapping[Operation, list[Operation]]:

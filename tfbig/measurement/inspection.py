@@ -110,9 +110,7 @@ def summary_lines(inspection: Inspection) -> list[str]:
         lines.append("No operation stayed float.")
     else:
         lines.append(f"{len(inspection.float_ops)} operations stayed float:")
-        lines += [
-            f"  {reason}: {count} ({kinds})" for reason, count, kinds in reasons_grouped(inspection.float_ops)
-        ]
+        lines += [f"  {reason}: {count} ({kinds})" for reason, count, kinds in reasons_grouped(inspection.float_ops)]
     return lines + [f"Note: {note}" for note in inspection.notes]
 
 

@@ -49,9 +49,7 @@ def time_file(path: str, inputs: Inputs | None, threads: int, runs: int) -> list
     return runner.time(runs)
 
 
-def time_pair(
-    path: str, other: str, inputs: Inputs | None, threads: int, rounds: int
-) -> list[tuple[float, float]]:
+def time_pair(path: str, other: str, inputs: Inputs | None, threads: int, rounds: int) -> list[tuple[float, float]]:
     """Milliseconds per invocation of both files in each round; who begins changes from round to round."""
     runners = [_runner_of(path, threads) for path in (path, other)]
     blocks = [max(1, int(_BLOCK_SECONDS * 1e3 / _warm_up(runner, inputs))) for runner in runners]
@@ -187,11 +185,7 @@ def _alike(a: np.ndarray, b: np.ndarray) -> bool:
 
 def _resized(array: np.ndarray, size: int) -> np.ndarray:
     """The array with its last sample repeated until there are `size`."""
-    return (
-        array
-        if len(array) == size
-        else np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
-    )
+    return array if len(array) == size else np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
 
 
 def _is_real(detail: dict[str, Any]) -> bool:
@@ -201,9 +195,7 @@ def _is_real(detail: dict[str, Any]) -> bool:
 def _refused(path: str, verb: str, error: Exception) -> ConversionFailed:
     reason = " ".join(str(error).split())
     if "Flex" in reason or "Regular TensorFlow ops" in reason:
-        advice = (
-            "It holds TensorFlow (flex) ops: export it without select_tf_ops, or run it with a flex delegate."
-        )
+        advice = "It holds TensorFlow (flex) ops: export it without select_tf_ops, or run it with a flex delegate."
     elif "delegate" in reason:
         advice = "LiteRT's default runtime (XNNPACK) does not take it: export without sparse tensors."
     else:

@@ -92,9 +92,7 @@ def in_child(function: str, path: str, *args: Any, timeout: float = _TIMEOUT) ->
     """
     target = f"tfbig.measurement.{function}"
     # The child may have been started in another working directory.
-    call = functools.partial(
-        run_isolated, target, os.path.abspath(path), *args, timeout=timeout, worker="interpret"
-    )
+    call = functools.partial(run_isolated, target, os.path.abspath(path), *args, timeout=timeout, worker="interpret")
     with contextlib.suppress(_ChildDied):
         return _reporting_death(call)
     try:

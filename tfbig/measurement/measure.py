@@ -104,15 +104,13 @@ def _quality(subject: Subject, data: Any, metric: str | Metric | None) -> _Quali
     results = [np.concatenate(column) for column in zip(*outputs, strict=True)]
     if len(columns) != len(results):
         raise InvalidData(
-            f"The model has {len(results)} outputs, the data has labels for {len(columns)}. Give one for "
-            "each."
+            f"The model has {len(results)} outputs, the data has labels for {len(columns)}. Give one for each."
         )
     scores = [quality_of(y, output, metric) for y, output in zip(columns, results, strict=True)]
     names = sorted({name for name, _ in scores})
     if len(names) > 1:
         raise InvalidData(
-            f"The outputs ask for different metrics ({', '.join(names)}), whose mean says nothing. Name one: "
-            "`metric`."
+            f"The outputs ask for different metrics ({', '.join(names)}), whose mean says nothing. Name one: `metric`."
         )
     return _Quality(float(np.mean([value for _, value in scores])), names[0], len(columns[0]), first)
 
@@ -123,8 +121,7 @@ def _labels_in_order(subject: Subject, y: Any) -> list[np.ndarray]:
     names = subject.output_names()
     if sorted(names) != sorted(y):
         raise InvalidData(
-            f"The labels are named {', '.join(sorted(y))}, the outputs {', '.join(names)}. Use the same "
-            "names."
+            f"The labels are named {', '.join(sorted(y))}, the outputs {', '.join(names)}. Use the same names."
         )
     return [y[name] for name in names]
 

@@ -12,9 +12,7 @@ Metric = Callable[[np.ndarray, np.ndarray], float]  # (labels, outputs) -> quali
 _PROBABILITY_SLACK = 0.02  # a quantized probability may step a little over 1
 
 
-def quality_of(
-    labels: np.ndarray, outputs: np.ndarray, metric: str | Metric | None = None
-) -> tuple[str, float]:
+def quality_of(labels: np.ndarray, outputs: np.ndarray, metric: str | Metric | None = None) -> tuple[str, float]:
     """The quality of `outputs` and the name of the metric.
 
     Args:
@@ -57,9 +55,7 @@ def top5_accuracy(labels: np.ndarray, outputs: np.ndarray) -> float:
     """Share of samples whose class is among the five largest outputs."""
     kind = _label_kind(labels, outputs)
     if kind not in ("id", "one-hot"):
-        raise InvalidData(
-            f"top5_accuracy needs class labels, received labels {labels.shape} for {outputs.shape}."
-        )
+        raise InvalidData(f"top5_accuracy needs class labels, received labels {labels.shape} for {outputs.shape}.")
     ids = _class_ids(labels, outputs) if kind == "id" else labels.argmax(-1)
     best = np.argsort(outputs, axis=-1)[..., -5:]
     return float(np.mean(np.any(best == ids[..., None], axis=-1)))
@@ -89,12 +85,7 @@ ERRORS = ("mae", "mse", "rmse")  # less is better; the others are shares, more i
 def _label_kind(labels: np.ndarray, outputs: np.ndarray) -> str:
     """What the labels are: "id", "one-hot", "decision" or "number"."""
     is_whole = labels.dtype.kind in "iub" or bool(np.all(labels == np.round(labels)))
-    if (
-        is_whole
-        and outputs.ndim >= 1
-        and outputs.shape[-1] > 1
-        and labels.size * outputs.shape[-1] == outputs.size
-    ):
+    if is_whole and outputs.ndim >= 1 and outputs.shape[-1] > 1 and labels.size * outputs.shape[-1] == outputs.size:
         return "id"
     if labels.size != outputs.size:
         return "number"

@@ -33,9 +33,7 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
         empty = False
         yield batch
     if empty:
-        raise InvalidData(
-            "The data set is empty: expected at least one sample, received 0. Check where it came from."
-        )
+        raise InvalidData("The data set is empty: expected at least one sample, received 0. Check where it came from.")
 
 
 def leaves(structure: Any) -> list[np.ndarray]:
@@ -62,9 +60,7 @@ def _from_arrays(data: tuple) -> Iterator[tuple[Any, Any]]:
     x, y = _to_numpy(data[0]), _to_numpy(data[1])
     sizes = {len(leaf) if leaf.ndim else 0 for leaf in leaves(x) + leaves(y)}
     if len(sizes) != 1:
-        raise InvalidData(
-            f"`data` must hold as many inputs as labels, received {sorted(sizes)}. Pair them up."
-        )
+        raise InvalidData(f"`data` must hold as many inputs as labels, received {sorted(sizes)}. Pair them up.")
     for start in range(0, sizes.pop(), _BATCH):
         yield slice_structure(x, start, start + _BATCH), slice_structure(y, start, start + _BATCH)
 
@@ -76,15 +72,11 @@ def _from_dataset(data: Any) -> Iterator[tuple[Any, Any]]:
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise InvalidData(f"`data` must be {_EXPECTED}; its elements are not (x, y) pairs but {spec}.")
     if int(data.cardinality()) == -1:
-        raise InvalidData(
-            "`data` repeats without end, expected a finite data set. Leave out repeat(), or take(n)."
-        )
+        raise InvalidData("`data` repeats without end, expected a finite data set. Leave out repeat(), or take(n).")
     for element in data:
         x, y = _to_numpy(element[0]), _to_numpy(element[1])
         if any(leaf.ndim == 0 for leaf in leaves(x) + leaves(y)):
-            raise InvalidData(
-                "`data` is not batched: expected (x, y) batches, received single samples. Add batch(32)."
-            )
+            raise InvalidData("`data` is not batched: expected (x, y) batches, received single samples. Add batch(32).")
         yield x, y
 
 

@@ -52,9 +52,7 @@ def order_outputs(file: LiteRTFile, details: Sequence[Detail]) -> list[Detail]:
 
 def natural_order(names: Iterable[str]) -> list[str]:
     """Names sorted with their numbers as numbers: `output_2` comes before `output_10`."""
-    return sorted(
-        names, key=lambda n: [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", n)]
-    )
+    return sorted(names, key=lambda n: [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", n)])
 
 
 def check_shapes(file: LiteRTFile, details: Sequence[Detail], arrays: Sequence[np.ndarray]) -> None:
@@ -74,9 +72,7 @@ def check_shapes(file: LiteRTFile, details: Sequence[Detail], arrays: Sequence[n
     if len(sizes) > 1:
         raise InvalidData(f"All inputs must have as many samples, received {sorted(sizes)}. Pair them up.")
     if sizes == {0}:
-        raise InvalidData(
-            f"There is no sample to run `{file.path}` on: expected at least 1, received 0. Give it data."
-        )
+        raise InvalidData(f"There is no sample to run `{file.path}` on: expected at least 1, received 0. Give it data.")
 
 
 def to_tensor(array: np.ndarray, detail: Detail) -> np.ndarray:
@@ -90,9 +86,7 @@ def to_tensor(array: np.ndarray, detail: Detail) -> np.ndarray:
     if dtype.kind not in "iub":
         return array.astype(dtype) if dtype.kind in "fc" else array
     if scale and not np.all(np.isfinite(array)):
-        raise InvalidData(
-            f"Input '{detail['name']}' is quantized and takes finite numbers, received NaN or infinity."
-        )
+        raise InvalidData(f"Input '{detail['name']}' is quantized and takes finite numbers, received NaN or infinity.")
     if scale:
         limits: np.iinfo = np.iinfo(detail["dtype"])
         return np.clip(np.round(array / scale) + zero_point, limits.min, limits.max).astype(dtype)

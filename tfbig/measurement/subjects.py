@@ -116,11 +116,7 @@ class KerasModel(Subject):
 
     def output_names(self) -> list[str]:
         structure = getattr(self.model, "output", None)
-        return (
-            sorted(structure)
-            if isinstance(structure, dict)
-            else list(getattr(self.model, "output_names", ()))
-        )
+        return sorted(structure) if isinstance(structure, dict) else list(getattr(self.model, "output_names", ()))
 
     def weights(self) -> WeightSummary:
         arrays = (np.asarray(weight) for weight in self.model.weights)

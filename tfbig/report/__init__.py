@@ -1,0 +1,1 @@
+"""Reports: what was measured, as a table, JSON, Markdown, and a page to look at."""
