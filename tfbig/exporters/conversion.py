@@ -9,13 +9,19 @@ import numpy as np
 
 
 def convert(
-    folder: str, output: str, *, quantize: dict[str, Any] | None, probe: dict[str, np.ndarray]
+    folder: str,
+    output: str,
+    *,
+    quantize: dict[str, Any] | None,
+    probe: dict[str, np.ndarray],
+    sparse: bool | None = False,
 ) -> dict[str, Any]:
     """Converts the frozen model in `folder` to the LiteRT file `output`.
 
     Args:
         quantize: None for float; else `{"scheme": "float16" | "hybrid"}` for what TensorFlow's converter does by
             itself, or the arguments of `litert_quantization.quantize`.
+        sparse: see `sparse_encoding.encode_sparse`.
 
     Returns:
         The facts that went into the file's metadata, and under "outputs" what the file computes for `probe` in LiteRT's
@@ -24,6 +30,7 @@ def convert(
     import tensorflow as tf
 
     from tfbig.exporters import litert_quantization, metadata
+    from tfbig.exporters.sparse_encoding import encode_sparse
 
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     scheme = quantize["scheme"] if quantize else None
@@ -35,6 +42,7 @@ def convert(
     facts: dict[str, Any] = {"quantization": "dynamic range"} if scheme == "hybrid" else {}
     if quantize and scheme not in ("float16", "hybrid"):
         content, facts = litert_quantization.quantize(content, **quantize)
+    content = encode_sparse(content, sparse=sparse)
     if facts:
         content = metadata.attach(content, facts)
     Path(output).write_bytes(content)

@@ -21,6 +21,7 @@ def export(
     *,
     quantize: str | None = None,
     calibration: Any = None,
+    sparse: bool | None = None,
     overwrite: bool = True,
 ) -> Path:
     """Writes `model` to `path`, in the format of the suffix: `.tflite`, `.keras`, `.onnx`, or a folder for a SavedModel.
@@ -32,6 +33,8 @@ def export(
             "weight_only_int4".
         calibration: for "int8", "int16x8" and "int4" of a model that was not trained for it: a batched dataset or an
             array of inputs that shows how large activations get; 128 examples of it are used.
+        sparse: for LiteRT: store zeros compactly; None where it makes the file smaller and the gzipped file no larger,
+            True wherever it makes the file smaller, False nowhere.
         overwrite: replace what stands at `path`.
 
     Returns:
@@ -45,7 +48,7 @@ def export(
     check_keras_model(model)
     target = Path(path)
     writer = format_of(target)
-    options = {"quantize": quantize, "calibration": calibration}
+    options = {"quantize": quantize, "calibration": calibration, "sparse": sparse}
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in inspect.signature(writer.write).parameters:

@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tfbig.compression.native.graph import bind
 from tfbig.compression.native.inference import folded_outputs, quantizing_machine
 from tfbig.errors import InvalidModel
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,8 @@ def resolve_customs(config: Any, custom_objects: dict[str, Any], path: Path) -> 
     for entry in objects(config):
         if "module" not in entry or str(entry["module"]).split(".")[0] in ("keras", "builtins"):
             continue
+        if str(entry["module"]).split(".")[0] == "tfbig":
+            importlib.import_module(entry["module"])  # Registers tfbig's own classes, such as models in training.
         function = entry["class_name"] == "function"
         name = entry["config"] if function else entry["class_name"]
         found = find_custom((entry.get("registered_name"), name), custom_objects)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfbig.compression.native.inference import quantizing_machine, ranges_at_points
+from tfbig.compression.native.kernels import compressible_kernels
 from tfbig.errors import ConversionFailed, InvalidArgument, InvalidData, InvalidModel, unknown
 from tfbig.exporters.frozen import input_specs, probe_inputs, reference_outputs, save_frozen
 from tfbig.isolation import run_isolated
@@ -19,15 +20,26 @@ suffixes = (".tflite",)
 _STATIC = ("int8", "int16x8", "int4")
 _SCHEMES = (*_STATIC, "dynamic", "float16", "weight_only_int8", "weight_only_int4")
 _CALIBRATION_SAMPLES = 128
+_SPARSE_FROM = 0.5  # Below this share of zeros the indices of a sparse encoding outweigh what it leaves out.
 _RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
-def write(model: keras.Model, path: Path, *, quantize: str | None = None, calibration: Any = None) -> dict[str, Any]:
+def write(
+    model: keras.Model,
+    path: Path,
+    *,
+    quantize: str | None = None,
+    calibration: Any = None,
+    sparse: bool | None = None,
+) -> dict[str, Any]:
     """Writes the LiteRT file and returns the facts that its metadata holds.
 
     Args:
         quantize: None keeps what the model was prepared for (`tfbig.Quantize`), else float.
         calibration: a batched dataset, or arrays, that shows the ranges of activations for "int8", "int16x8", "int4".
+
+        sparse: store zeros compactly. None does so for a model that is at least half zeros, if that does not make the
+            gzipped file larger; True does so wherever the file itself gets smaller.
 
     Raises:
         ConversionFailed: the converter refused or died, or the file does not compute what the model computes.
@@ -36,7 +48,14 @@ def write(model: keras.Model, path: Path, *, quantize: str | None = None, calibr
     probe = dict(zip([spec.name for spec in input_specs(model, 1)], probe_inputs(model), strict=True))
     with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
         save_frozen(model, Path(folder))
-        facts = run_isolated("tfbig.exporters.conversion:convert", folder, str(path), quantize=how, probe=probe)
+        facts = run_isolated(
+            "tfbig.exporters.conversion:convert",
+            folder,
+            str(path),
+            quantize=how,
+            probe=probe,
+            sparse=False if sparse is None and not _is_sparse(model) else sparse,
+        )
     outputs = facts.pop("outputs")
     _check_outputs(outputs, reference_outputs(model, list(probe.values())), exact=how is None)
     return facts
@@ -115,6 +134,11 @@ def _batches(calibration: Any) -> Iterable[Any]:
     if isinstance(calibration, tuple) and len(calibration) == 2:
         calibration = calibration[0]
     return [calibration]
+
+
+def _is_sparse(model: keras.Model) -> bool:
+    weights = [kernel.variable.numpy() for kernel in compressible_kernels(model, min_size=1)]
+    return sum(np.count_nonzero(w == 0) for w in weights) >= _SPARSE_FROM * sum(w.size for w in weights)
 
 
 def _is_recurrent(model: keras.Model) -> bool:

@@ -1,0 +1,62 @@
+"""Stores the zeros of pruned weights compactly inside a LiteRT file, in the child process."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+_GZIP_SLACK = 1.02  # A download may grow by this much when the file itself shrinks.
+
+
+def encode_sparse(content: bytes, *, sparse: bool | None) -> bytes:
+    """Returns the file with sparse tensors encoded as such.
+
+    Args:
+        sparse: True encodes every tensor that gets smaller; None only if the gzipped file does not grow with it, as it does
+            for 8-bit weights, whose zeros gzip stores better; False leaves the file as it is.
+    """
+    if sparse is False:
+        return content
+    from tensorflow.lite.python.convert import mlir_sparsify
+
+    encoded = _dense_fully_connected(content, bytes(mlir_sparsify(content)))
+    if len(encoded) >= len(content):
+        return content
+    if sparse or len(gzip.compress(encoded)) <= _GZIP_SLACK * len(gzip.compress(content)):
+        return encoded
+    return content
+
+
+def _dense_fully_connected(dense: bytes, sparse: bytes) -> bytes:
+    """Gives quantized fully connected ops their dense weights back: XNNPACK, the default runtime, refuses sparse ones."""
+    before = flatbuffer_utils.read_model_from_bytearray(bytearray(dense))
+    after = flatbuffer_utils.read_model_from_bytearray(bytearray(sparse))
+    graph = after.subgraphs[0]
+    densified = {op.outputs[0]: op for op in graph.operators if _kind(after, op) == schema.BuiltinOperator.DENSIFY}
+    pairs = list(zip(_fully_connected(before), _fully_connected(after), strict=True))
+    changed = False
+    for old, new in pairs:
+        unpacking = densified.get(new.inputs[1])
+        index = unpacking.inputs[0] if unpacking else new.inputs[1]
+        tensor, original = graph.tensors[index], before.subgraphs[0].tensors[old.inputs[1]]
+        if tensor.sparsity is None or tensor.type == schema.TensorType.FLOAT32:
+            continue
+        original.buffer, buffer = tensor.buffer, before.buffers[original.buffer]
+        graph.tensors[index] = original
+        after.buffers[tensor.buffer].data = buffer.data
+        new.inputs[1] = index
+        if unpacking:
+            graph.operators.remove(unpacking)
+        changed = True
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(after)) if changed else sparse
+
+
+def _fully_connected(model: Any) -> list[Any]:
+    return [op for op in model.subgraphs[0].operators if _kind(model, op) == schema.BuiltinOperator.FULLY_CONNECTED]
+
+
+def _kind(model: Any, op: Any) -> int:
+    return flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
