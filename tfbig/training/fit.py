@@ -1,0 +1,258 @@
+"""`tfbig.training.fit`: Keras `fit`, with strategies, precisions, schedules, and checkpoints that lose nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfbig.errors import InvalidArgument, check_range
+from tfbig.training.checkpoint import Checkpoint, CheckpointFolder
+from tfbig.training.compilation import Compilation, OptimizerOptions, chosen_compilation, optimizer_steps
+from tfbig.training.divergence import Guard
+from tfbig.training.feed import Feed, feed
+from tfbig.training.loop import Loop, build
+from tfbig.training.precision import computed_in
+from tfbig.training.replicas import placed
+from tfbig.training.state import Position, capture, remembered, remind, restore
+from tfbig.training.strategy import strategy as strategy_of
+
+
+def fit(
+    model: keras.Model,
+    data: Any,
+    *,
+    epochs: int = 1,
+    strategy: str | tf.distribute.Strategy = "none",
+    precision: str | None = None,
+    optimizer: str | keras.optimizers.Optimizer | None = None,
+    loss: Any = None,
+    metrics: Any = None,
+    learning_rate: float | None = None,
+    schedule: str | keras.optimizers.schedules.LearningRateSchedule | None = None,
+    warmup: float = 0.0,
+    weight_decay: float | None = None,
+    clip_norm: float | None = None,
+    ema: float | None = None,
+    accumulate: int = 1,
+    label_smoothing: float = 0.0,
+    class_weight: dict[int, float] | None = None,
+    early_stopping: int | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_every: int | None = None,
+    keep: int = 3,
+    logs: str | os.PathLike | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    validation_data: Any = None,
+    validation_freq: int = 1,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    seed: int = 0,
+    steps_per_epoch: int | None = None,
+    initial_epoch: int = 0,
+    jit_compile: bool | str | None = None,
+    verbose: str | int = "auto",
+) -> keras.callbacks.History:
+    """Trains `model` in place, as Keras `fit` does, with the same callbacks, progress bar and history.
+
+    A model that is compiled keeps its compile settings but for what is given here. One that is not is compiled with
+    Adam and the loss that fits its output: cross-entropy for class ids (from logits unless the last activation is
+    softmax), binary cross-entropy for one sigmoid, the mean squared error for numbers. A custom `train_step` runs.
+
+    Args:
+        data: `tfbig.data.Data`, a batched `tf.data.Dataset`, arrays `(x, y)` or `(x, y, sample_weight)`, or a
+            Keras `PyDataset`.
+        epochs: passes over the data, counted from the first one ever where training resumes.
+        strategy: "none", "mirrored", "multiworker", "tpu", or a `tf.distribute.Strategy`. Batches are global: they
+            are shared out among the devices. A model built elsewhere is copied there and gets its weights back.
+        precision: "float32", "mixed_float16" (with dynamic loss scaling) or "mixed_bfloat16", for this training
+            only: the model computes as before afterwards. None changes nothing.
+        optimizer: a name that `tfbig.training.optimizer` takes, or an optimizer.
+        loss, metrics: as for Keras `compile`.
+        learning_rate: the highest learning rate.
+        schedule: "constant", "cosine", "linear", "exponential", or a Keras schedule.
+        warmup: share of the training in [0, 1), or batches, in which the learning rate rises from zero.
+        weight_decay, clip_norm, ema, accumulate: see `tfbig.training.optimizer`; for optimizers given by name.
+        label_smoothing: share of the target spread over all classes, in [0, 1); for the loss chosen here.
+        class_weight: weight of the loss for each class id.
+        early_stopping: epochs without a better validation loss after which training ends with the best weights.
+        checkpoint: folder for checkpoints of everything that training changes. If it holds some, training goes on
+            from the newest; on one CPU the weights are then bit for bit those of a training that never stopped.
+        checkpoint_every: batches between checkpoints, on top of the one after each epoch.
+        keep: checkpoints to keep.
+        logs: folder for `history.csv` and TensorBoard event files.
+        validation_data: as `data`; by default the validation split of a `Data`.
+        validation_freq: epochs between validations.
+        batch_size, shuffle, seed: for arrays only. The order of epoch k depends on `seed` and k alone.
+        steps_per_epoch: batches that make an epoch, for data that never ends.
+        initial_epoch: epochs done before.
+        jit_compile: XLA on, off or "auto"; None keeps what the model was compiled with, else off on a CPU.
+        verbose: "auto", 0 (silent), 1 (progress bar), 2 (a line per epoch).
+
+    Returns:
+        Keras's `History`, that of the epochs before a restart included.
+
+    Raises:
+        InvalidArgument: an unknown name or a value out of range.
+        InvalidData: empty data or arrays that do not fit together.
+        InvalidModel: no loss fits, or the model cannot be copied to the strategy's devices.
+        TrainingDiverged: the loss became NaN or infinite; the model holds its last good weights.
+        CheckpointFailed: a checkpoint could not be written; the earlier ones are whole.
+
+    References:
+        Micikevicius et al., "Mixed Precision Training", ICLR 2018.
+        Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677 (warm-up, global batches).
+    """
+    _check(epochs, checkpoint_every, early_stopping, label_smoothing)
+    target = strategy_of(strategy)
+    source = feed(
+        data,
+        validation_data=validation_data,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        class_weight=class_weight,
+        steps_per_epoch=steps_per_epoch,
+    )
+    options = OptimizerOptions(
+        chosen=optimizer,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        ema=ema,
+        accumulate=accumulate,
+        steps=optimizer_steps(source.steps, epochs),
+    )
+    compilation = chosen_compilation(
+        model,
+        options,
+        loss=loss,
+        metrics=metrics,
+        label_smoothing=label_smoothing,
+        jit_compile=jit_compile,
+        label_spec=lambda: source.label_spec,
+    )
+    run = _Run(
+        feed=source,
+        compilation=compilation,
+        callbacks=[*(callbacks or ()), *_extra_callbacks(early_stopping, logs, source)],
+        folder=None if checkpoint is None else CheckpointFolder(checkpoint, keep),
+        every=checkpoint_every,
+        start=Position(initial_epoch),
+        epochs=epochs,
+        validation_freq=validation_freq,
+        verbose=verbose,
+    )
+    return run.on(model, target, precision)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One training, all arguments settled."""
+
+    feed: Feed
+    compilation: Compilation
+    callbacks: list[keras.callbacks.Callback]
+    folder: CheckpointFolder | None
+    every: int | None
+    start: Position
+    epochs: int
+    validation_freq: int
+    verbose: str | int
+
+    def on(self, model: keras.Model, target: tf.distribute.Strategy, precision: str | None) -> Any:
+        alone = target is tf.distribute.get_strategy()
+        with placed(model, target) as trained, computed_in(trained, precision):
+            if trained is not model or precision is not None or not self.compilation.is_of(model):
+                with target.scope():
+                    (self.compilation if alone else self.compilation.fresh()).apply(trained)
+            history = self._train(trained)
+        if trained is not model:
+            self.compilation.apply(model)
+            history.set_model(model)
+            model.history = history
+        return history
+
+    def _train(self, model: keras.Model) -> Any:
+        build(model, self.feed)
+        saved = self.folder.latest() if self.folder else None
+        listed = self._callback_list(model)
+        history = model.history
+        model.stop_training = False
+        listed.on_train_begin()
+        start = self._resume(model, saved, history)
+        guard = Guard(model)
+        guard.remember(start.epoch)
+        loop = Loop(model, self.feed, listed, guard, self._writer(model, history, every=self.every))
+        if not model.stop_training:
+            after = self._writer(model, history, every=1)
+            loop.run(start, self.epochs, validation_freq=self.validation_freq, after_epoch=after)
+        model.optimizer.finalize_variable_values(model.trainable_weights)
+        listed.on_train_end()
+        return history
+
+    def _resume(self, model: keras.Model, saved: Checkpoint | None, history: Any) -> Position:
+        if saved is None:
+            return self.start
+        restore(model, saved.arrays, f"The checkpoint in `{self.folder.path}`")  # type: ignore[union-attr]
+        remind(self.callbacks, saved.memories)
+        history.history = {name: list(values) for name, values in saved.history.items()}
+        history.epoch = list(range(self.start.epoch, saved.position.epoch))
+        model.stop_training = saved.stopped
+        return saved.position
+
+    def _writer(self, model: keras.Model, history: Any, *, every: int | None) -> Callable[[Position], None] | None:
+        """Writes a checkpoint every so many batches; a position at the beginning of an epoch is always one."""
+        folder = self.folder
+        if folder is None or every is None:
+            return None
+
+        def write(position: Position) -> None:
+            if position.batch % every == 0:
+                memories = remembered(self.callbacks)
+                folder.write(Checkpoint(position, capture(model), history.history, memories, model.stop_training))
+
+        return write
+
+    def _callback_list(self, model: keras.Model) -> keras.callbacks.CallbackList:
+        return keras.callbacks.CallbackList(
+            list(self.callbacks),
+            add_history=True,
+            add_progbar=self.verbose != 0,
+            model=model,
+            verbose=self.verbose,
+            epochs=self.epochs,
+            steps=self.feed.steps,
+        )
+
+
+def _extra_callbacks(
+    early_stopping: int | None, logs: str | os.PathLike | None, source: Feed
+) -> list[keras.callbacks.Callback]:
+    extra: list[keras.callbacks.Callback] = []
+    if early_stopping is not None:
+        monitor = "loss" if source.validation is None else "val_loss"
+        extra.append(
+            keras.callbacks.EarlyStopping(monitor, patience=early_stopping, restore_best_weights=True, mode="min")
+        )
+    if logs is not None:
+        Path(logs).mkdir(parents=True, exist_ok=True)
+        extra.append(keras.callbacks.CSVLogger(str(Path(logs) / "history.csv"), append=True))
+        extra.append(keras.callbacks.TensorBoard(str(logs)))
+    return extra
+
+
+def _check(epochs: object, checkpoint_every: object, early_stopping: object, label_smoothing: float) -> None:
+    counts = {"epochs": epochs, "checkpoint_every": checkpoint_every, "early_stopping": early_stopping}
+    for name, value in counts.items():
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not whole and (value is not None or name == "epochs"):
+            raise InvalidArgument(f"`{name}` must be a whole number of at least 1, received {value!r}.")
+    check_range("label_smoothing", label_smoothing, 0, 1, closed="left")

@@ -1,0 +1,143 @@
+"""The epochs of `fit`: Keras's training step, callbacks and progress bar, from any batch of any epoch on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfbig.training.divergence import Guard
+from tfbig.training.feed import Feed
+from tfbig.training.state import Position
+
+AfterBatch = Callable[[Position], None]
+
+
+def build(model: keras.Model, feed: Feed) -> None:
+    """Makes all variables of training, from shapes alone: no batch is read, on one device or on many.
+
+    Keras's own `fit` reads a batch for this, which moves the shuffling on, and which fails on several machines.
+    """
+    with model.distribute_strategy.scope():
+        model._symbolic_build(data_batch=feed.train.element_spec)
+
+
+class Loop:
+    """Trains a compiled and built model.
+
+    Args:
+        callbacks: with History and the progress bar, their model set.
+        guard: watches the loss.
+        after_batch: called after each batch with the new position, e.g. to write a checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        feed: Feed,
+        callbacks: keras.callbacks.CallbackList,
+        guard: Guard,
+        after_batch: AfterBatch | None = None,
+    ):
+        self.model, self.feed, self.callbacks = model, feed, callbacks
+        self.guard, self.after_batch = guard, after_batch
+        self.strategy = model.distribute_strategy
+        self.validation = None if feed.validation is None else self._distributed(feed.validation)
+
+    def run(
+        self, start: Position, epochs: int, *, validation_freq: int = 1, after_epoch: AfterBatch | None = None
+    ) -> None:
+        """Trains from `start` to the end of epoch `epochs`, unless a callback stops it."""
+        model = self.model
+        model.make_train_function()
+        iterator = self._first_iterator(start)
+        for epoch in range(start.epoch, epochs):
+            first = start.batch if epoch == start.epoch else 0
+            if epoch > start.epoch and not self.feed.endless:
+                iterator = iter(self._train)
+            if not first:
+                model.reset_metrics()
+                self.guard.remember(epoch)
+            self.callbacks.on_epoch_begin(epoch)
+            logs = self._epoch(iterator, epoch, first)
+            with averaged(model):
+                if self.validation is not None and (epoch + 1) % validation_freq == 0:
+                    logs.update({f"val_{name}": value for name, value in self._evaluated().items()})
+                self.callbacks.on_epoch_end(epoch, logs)
+            if after_epoch is not None:
+                after_epoch(Position(epoch + 1, 0))
+            if model.stop_training:
+                break
+
+    def _first_iterator(self, start: Position) -> Iterator:
+        rest = self.feed.epochs_from(start.epoch, start.batch)
+        return iter(self._train if rest is self.feed.train else self._distributed(rest))
+
+    @functools.cached_property
+    def _train(self) -> Any:
+        return self._distributed(self.feed.train)
+
+    def _epoch(self, iterator: Iterator, epoch: int, first: int) -> dict[str, Any]:
+        model, logs, batch = self.model, {}, first
+        with _until_exhausted():
+            while self.feed.steps is None or batch < self.feed.steps:
+                self.callbacks.on_train_batch_begin(batch)
+                logs = model.train_function(iterator)
+                batch += model.steps_per_execution
+                self.callbacks.on_train_batch_end(batch - 1, logs)
+                position = Position(epoch, batch)
+                self.guard.check(logs, position)
+                if self.after_batch is not None:
+                    self.after_batch(position)
+                if model.stop_training:
+                    break
+        self.guard.check(logs, Position(epoch, batch), always=True)
+        return {name: float(value) for name, value in model._get_metrics_result_or_logs(logs).items()}
+
+    def _evaluated(self) -> dict[str, float]:
+        model, logs, batch = self.model, {}, 0
+        model.make_test_function()
+        model.reset_metrics()
+        self.callbacks.on_test_begin()
+        iterator = iter(self.validation)  # type: ignore[arg-type]
+        with _until_exhausted():
+            while True:
+                self.callbacks.on_test_batch_begin(batch)
+                logs = model.test_function(iterator)
+                self.callbacks.on_test_batch_end(batch, logs)
+                batch += model.steps_per_execution
+        found = {name: float(value) for name, value in model._get_metrics_result_or_logs(logs).items()}
+        self.callbacks.on_test_end(found)
+        return found
+
+    def _distributed(self, dataset: tf.data.Dataset) -> Any:
+        return self.strategy.experimental_distribute_dataset(dataset)
+
+
+@contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Has the optimizer's average of the weights in the model inside the block, if it keeps one."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema:
+        yield
+        return
+    swap = keras.callbacks.SwapEMAWeights()
+    swap.set_model(model)
+    swap.on_test_begin()
+    try:
+        yield
+    finally:
+        swap.on_test_end()
+
+
+@contextmanager
+def _until_exhausted() -> Iterator[None]:
+    """A dataset ends by an error of its iterator."""
+    try:
+        yield
+    except (StopIteration, tf.errors.OutOfRangeError):
+        pass
