@@ -8,7 +8,7 @@ from typing import ClassVar
 import keras
 
 from tfbig.compression.structure.dependency import NOMINAL_SIZE
-from tfbig.compression.structure.factorization import Factorization, candidates, cheapest, of_flops
+from tfbig.compression.structure.factorization import Factorization, candidates, cheapest, decompose_all, of_flops
 from tfbig.compression.structure.factors import Factoring
 from tfbig.compression.structure.graph import Graph, flatten, layer_names, require_graph
 from tfbig.compression.technique import Technique
@@ -79,6 +79,7 @@ class LowRank(Technique):
             factorization = self._within_flops(model, graph, layers, self.flops)
         elif self.energy is not None:
             energy = self.energy
+            decompose_all(layers)
             factorization = cheapest(layers, lambda way: way.ranks_of_energy(energy))
         else:
             share = self.rank or 0.0

@@ -1,0 +1,1 @@
+"""Changing a model's architecture: its flattened graph, which channels go together, and the surgery."""
