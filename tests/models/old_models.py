@@ -37,9 +37,7 @@ def nested_and_shared() -> tf_keras.Model:
     image = tf_keras.Input((8, 8, 3), name="the/image")
     first, second = inner(image), inner(layers.Rescaling(0.5)(image))
     middle = tf_keras.Input((6, 6, 8))
-    split = tf_keras.Model(
-        middle, [layers.Conv2D(3, 1)(middle), layers.DepthwiseConv2D(3, padding="same")(middle)]
-    )
+    split = tf_keras.Model(middle, [layers.Conv2D(3, 1)(middle), layers.DepthwiseConv2D(3, padding="same")(middle)])
     joined = layers.Concatenate()(split(layers.Concatenate()([first, second])))
     shared = layers.Conv2D(4, 1)
     total = layers.Add()([shared(first), shared(second)])
@@ -56,9 +54,7 @@ def frozen() -> tf_keras.Model:
 def uneven_branches() -> tf_keras.Model:
     left, right = tf_keras.Input((6,)), tf_keras.Input((6,))
     u, v = tf_keras.Input((6,)), tf_keras.Input((6,))
-    inner = tf_keras.Model(
-        [u, v], layers.Subtract()([layers.Dense(6)(layers.Dense(6)(u)), layers.Dense(6)(v)])
-    )
+    inner = tf_keras.Model([u, v], layers.Subtract()([layers.Dense(6)(layers.Dense(6)(u)), layers.Dense(6)(v)]))
     deep = layers.Dense(6)(layers.Dense(6)(layers.Dense(6)(left)))
     return tf_keras.Model([left, right], layers.PReLU()(inner([deep, layers.Dense(6)(right)])))
 
@@ -102,9 +98,7 @@ def normalized() -> tf_keras.Model:
 def mixed_precision() -> tf_keras.Model:
     tf_keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        return stacked(
-            layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(2, dtype="float32"), shape=(6, 6, 1)
-        )
+        return stacked(layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(2, dtype="float32"), shape=(6, 6, 1))
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
 

@@ -23,9 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an 
 
 
 def model() -> keras.Model:
-    return keras.Sequential(
-        [keras.Input((3,)), layers.Dense(4, name="hidden"), layers.Dense(2, name="scores")]
-    )
+    return keras.Sequential([keras.Input((3,)), layers.Dense(4, name="hidden"), layers.Dense(2, name="scores")])
 
 
 @pytest.fixture
@@ -120,17 +118,13 @@ def test_weights_that_do_not_fit_the_archive(keras_file):
     config["config"]["layers"][1]["config"]["units"] = 7
     for layer in config["config"]["layers"]:
         layer.pop("build_config", None)
-    refused(
-        repacked(keras_file, config_json=json.dumps(config).encode()), "weights do not fit the configuration"
-    )
+    refused(repacked(keras_file, config_json=json.dumps(config).encode()), "weights do not fit the configuration")
 
 
 def test_weights_that_do_not_fit_the_h5(h5_file):
     with h5py.File(h5_file, "r+") as file:
         file.attrs["model_config"] = file.attrs["model_config"].replace('"units": 4', '"units": 7')
-    refused(
-        h5_file, r"weights do not fit the configuration. Layer 'hidden' expects .*\(3, 7\).*has .*\(3, 4\)"
-    )
+    refused(h5_file, r"weights do not fit the configuration. Layer 'hidden' expects .*\(3, 7\).*has .*\(3, 4\)")
 
 
 def test_zip_bomb(keras_file):
@@ -147,9 +141,7 @@ def test_array_bomb(h5_file):
         group = file["model_weights/hidden"]
         name = group.attrs["weight_names"][0]
         del group[name]
-        group.create_dataset(
-            name, shape=(1 << 20, 1 << 12), dtype="float32", chunks=(1024, 1024), compression="gzip"
-        )
+        group.create_dataset(name, shape=(1 << 20, 1 << 12), dtype="float32", chunks=(1024, 1024), compression="gzip")
     refused(h5_file, "looks like a decompression bomb: weight .*kernel.* declares 17,179,869,184 bytes")
 
 
@@ -218,9 +210,7 @@ def test_saved_model_of_a_subclass(tmp_path):
 
 
 def test_saved_model_with_a_lambda(tmp_path):
-    tf_keras.Sequential([tf_keras.Input((3,)), tf_keras.layers.Lambda(lambda x: x + 1.0)]).save(
-        tmp_path / "model"
-    )
+    tf_keras.Sequential([tf_keras.Input((3,)), tf_keras.layers.Lambda(lambda x: x + 1.0)]).save(tmp_path / "model")
     refused(tmp_path / "model", "holds code")
 
 
@@ -229,9 +219,7 @@ def test_option_that_keras3_does_not_have(h5_file):
         config = json.loads(file.attrs["model_config"])
         config["config"]["layers"][1]["config"]["groups"] = 2
         file.attrs["model_config"] = json.dumps(config)
-    refused(
-        h5_file, "layer 'hidden' of class Dense was saved with groups=2, which Keras 3's Dense", InvalidModel
-    )
+    refused(h5_file, "layer 'hidden' of class Dense was saved with groups=2, which Keras 3's Dense", InvalidModel)
 
 
 def test_tensorflow_operation_without_counterpart(tmp_path):

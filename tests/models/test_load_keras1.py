@@ -15,9 +15,7 @@ import tfbig
 SHAPE = [None, 8, 8, 2]
 
 
-def write(
-    path: Path, entries: list[dict], arrays: dict[str, list[np.ndarray]], backend: str = "tensorflow"
-) -> Path:
+def write(path: Path, entries: list[dict], arrays: dict[str, list[np.ndarray]], backend: str = "tensorflow") -> Path:
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": entries})
         group = file.create_group("model_weights")
@@ -60,9 +58,7 @@ IMAGE_LAYERS = [
     layer("MaxPooling2D", "pool", pool_size=[2, 2], strides=[2, 2], border_mode="valid", dim_ordering="tf"),
     layer("Dropout", "dropout", p=0.5),
     layer("Flatten", "flatten"),
-    layer(
-        "Dense", "dense_1", output_dim=4, init="glorot_uniform", activation="softmax", bias=True, input_dim=24
-    ),
+    layer("Dense", "dense_1", output_dim=4, init="glorot_uniform", activation="softmax", bias=True, input_dim=24),
 ]
 
 
@@ -86,9 +82,7 @@ def test_images(backend, tmp_path):
     conv, bn, _, _, dense = (part.get_weights() for part in model.layers)
     if backend == "theano":  # It convolved with the kernel turned over.
         conv = [conv[0][::-1, ::-1], conv[1]]
-    path = write(
-        tmp_path / "old.h5", IMAGE_LAYERS, {"convolution2d_1": conv, "bn": bn, "dense_1": dense}, backend
-    )
+    path = write(tmp_path / "old.h5", IMAGE_LAYERS, {"convolution2d_1": conv, "bn": bn, "dense_1": dense}, backend)
     assert difference(tfbig.load(path), model, inputs_of(model)) <= 1e-6
 
 

@@ -101,9 +101,7 @@ def test_keras_2_0_sequential_is_a_bare_list(tmp_path):
 def test_defaults_of_the_time_hold(tmp_path):
     """Keras before 2.1 wrote neither `reset_after` nor "truncated_normal", and meant what it then did."""
     gru = tf_keras.layers.GRU(3, reset_after=False, recurrent_activation="hard_sigmoid")
-    dense = tf_keras.layers.Dense(
-        2, kernel_initializer=tf_keras.initializers.VarianceScaling(distribution="uniform")
-    )
+    dense = tf_keras.layers.Dense(2, kernel_initializer=tf_keras.initializers.VarianceScaling(distribution="uniform"))
     old = tf_keras.Sequential([tf_keras.Input((4, 2)), gru, dense])
     path = saved(old, tmp_path / "model.h5")
 
@@ -158,15 +156,11 @@ def old_scaled() -> type:
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras", ""])
 def test_custom_layers(suffix, tmp_path):
-    old = tf_keras.Sequential(
-        [tf_keras.Input((3,)), old_scaled()(3.0, name="scaled"), tf_keras.layers.Dense(2)]
-    )
+    old = tf_keras.Sequential([tf_keras.Input((3,)), old_scaled()(3.0, name="scaled"), tf_keras.layers.Dense(2)])
     path = saved(old, tmp_path / f"model{suffix}")
     new = tfbig.load(path, custom_objects={"Scaled": Scaled})
     assert difference(new, old, inputs_of(old)) <= 1e-6
-    with pytest.raises(
-        tfbig.errors.InvalidModel, match="layer 'scaled' of class Scaled.*custom_objects={'Scaled'"
-    ):
+    with pytest.raises(tfbig.errors.InvalidModel, match="layer 'scaled' of class Scaled.*custom_objects={'Scaled'"):
         tfbig.load(path)
 
 
@@ -175,8 +169,6 @@ def test_old_lambda_only_when_trusted(tmp_path):
         [tf_keras.Input((3,)), tf_keras.layers.Lambda(lambda x: x * 2.0), tf_keras.layers.Dense(2)]
     )
     path = saved(old, tmp_path / "model.h5")
-    with pytest.raises(
-        tfbig.errors.InvalidFile, match="holds code: layer 'lambda.*' of class Lambda.*unsafe=True"
-    ):
+    with pytest.raises(tfbig.errors.InvalidFile, match="holds code: layer 'lambda.*' of class Lambda.*unsafe=True"):
         tfbig.load(path)
     assert difference(tfbig.load(path, unsafe=True), old, inputs_of(old)) <= 1e-6

@@ -30,9 +30,7 @@ _OTHER = {
 }
 
 
-def load(
-    path: str | os.PathLike, *, unsafe: bool = False, custom_objects: dict[str, Any] | None = None
-) -> keras.Model:
+def load(path: str | os.PathLike, *, unsafe: bool = False, custom_objects: dict[str, Any] | None = None) -> keras.Model:
     """Loads a model file of any Keras era as a Keras 3 model with equal outputs (to 1e-5).
 
     Takes `.keras` (Keras 3, and tf_keras 2.12 and later), `.h5`/`.hdf5` of Keras 1, 2 and 3, and SavedModel
@@ -59,17 +57,13 @@ def load(
     except TfbigError:
         raise
     except Exception as error:  # Whatever a damaged file makes a reader raise, the user gets its name.
-        raise InvalidFile(
-            f"`{file}` cannot be loaded: {type(error).__name__}: {_first_lines(error)}"
-        ) from error
+        raise InvalidFile(f"`{file}` cannot be loaded: {type(error).__name__}: {_first_lines(error)}") from error
 
 
 def _reader(path: Path) -> Any:
     """Chooses the reader by the content of the file."""
     if not path.exists():
-        raise InvalidFile(
-            f"`{path}` does not exist. Expected a model file (.keras, .h5) or a SavedModel folder."
-        )
+        raise InvalidFile(f"`{path}` does not exist. Expected a model file (.keras, .h5) or a SavedModel folder.")
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return saved_model.load
@@ -106,9 +100,7 @@ def _load_archive(path: Path, *, unsafe: bool, custom_objects: dict[str, Any]) -
             if era < 3:
                 return legacy_archive.load(archive, config, Source(path, era, custom_objects, unsafe))
     except (zipfile.BadZipFile, EOFError) as error:
-        raise InvalidFile(
-            f"`{path}` is damaged or truncated: {error}. Get it again from its source."
-        ) from error
+        raise InvalidFile(f"`{path}` is damaged or truncated: {error}. Get it again from its source.") from error
     with tempfile.TemporaryDirectory() as scratch:
         # Keras goes by the suffix, and unpacks large weights beside the file: here, in the scratch folder.
         link = Path(scratch) / "model.keras"
@@ -149,9 +141,7 @@ def _load_keras3(
         if not compiled or "weights do not fit" in str(error):
             raise
         model = _keras_load(place, path, known, unsafe, compile=False)
-        warnings.warn(
-            f"`{path}` comes uncompiled, because its compile settings need more: {error}", stacklevel=4
-        )
+        warnings.warn(f"`{path}` comes uncompiled, because its compile settings need more: {error}", stacklevel=4)
         return model
 
 
@@ -162,9 +152,7 @@ def _keras_load(place: Path, path: Path, known: dict[str, Any], unsafe: bool, co
         text = _first_lines(error)
         if "objects could not be loaded" in text or "mismatch" in text:
             raise InvalidFile(f"`{path}`: the weights do not fit the configuration: {text}") from error
-        raise InvalidFile(
-            f"`{path}` is damaged, or Keras {keras.__version__} cannot read it: {text}"
-        ) from error
+        raise InvalidFile(f"`{path}` is damaged, or Keras {keras.__version__} cannot read it: {text}") from error
 
 
 def _first_lines(error: BaseException, limit: int = 500) -> str:

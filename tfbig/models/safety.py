@@ -47,11 +47,7 @@ def describe(entry: dict[str, Any]) -> str:
     """ "layer 'conv1' of class Conv2D", for error messages."""
     config = entry.get("config")
     name = entry.get("name") or (config.get("name") if isinstance(config, dict) else None)
-    return (
-        f"layer '{name}' of class {entry['class_name']}"
-        if name
-        else f"an object of class {entry['class_name']}"
-    )
+    return f"layer '{name}' of class {entry['class_name']}" if name else f"an object of class {entry['class_name']}"
 
 
 def find_custom(names: tuple[object, ...], custom_objects: dict[str, Any]) -> Any:
@@ -100,9 +96,7 @@ def resolve_customs(config: Any, custom_objects: dict[str, Any], path: Path) -> 
         name = entry["config"] if function else entry["class_name"]
         found = find_custom((entry.get("registered_name"), name), custom_objects)
         if found is None:
-            raise unknown_class(
-                {**entry, "class_name": name, "config": None if function else entry["config"]}, path
-            )
+            raise unknown_class({**entry, "class_name": name, "config": None if function else entry["config"]}, path)
         needed.update({str(entry.get("registered_name") or name): found, str(name): found})
     return needed
 

@@ -50,9 +50,7 @@ def build(
     widths = [widened(count, width, divisor=4) for count in filters]
 
     inputs = keras.Input(tuple(input_shape), name="image")
-    x = layers.Conv2D(widths[0], 3, strides=strides[0], padding="same", use_bias=False, name="stem_conv")(
-        inputs
-    )
+    x = layers.Conv2D(widths[0], 3, strides=strides[0], padding="same", use_bias=False, name="stem_conv")(inputs)
     x = _normalized(x, "stem")
     for block, (count, stride) in enumerate(zip(widths[1:], strides[1:], strict=True), start=1):
         x = _separable(x, count, stride, f"block{block}")

@@ -73,9 +73,7 @@ class _Convolution:
     def __init__(self, weight_decay: float):
         self.weight_decay = weight_decay
 
-    def __call__(
-        self, x: keras.KerasTensor, filters: int, kernel: int, stride: int, name: str
-    ) -> keras.KerasTensor:
+    def __call__(self, x: keras.KerasTensor, filters: int, kernel: int, stride: int, name: str) -> keras.KerasTensor:
         return layers.Conv2D(
             filters,
             kernel,
@@ -90,9 +88,7 @@ class _Convolution:
         return layers.BatchNormalization(name=f"{name}_bn")(self(x, filters, 3, stride, f"{name}_conv"))
 
 
-def _block(
-    x: keras.KerasTensor, filters: int, stride: int, conv: _Convolution, name: str
-) -> keras.KerasTensor:
+def _block(x: keras.KerasTensor, filters: int, stride: int, conv: _Convolution, name: str) -> keras.KerasTensor:
     y = layers.ReLU(name=f"{name}_relu1")(conv.normalized(x, filters, stride, f"{name}_1"))
     y = conv.normalized(y, filters, 1, f"{name}_2")
     if stride != 1 or x.shape[-1] != filters:

@@ -49,9 +49,7 @@ def load(archive: zipfile.ZipFile, config: dict[str, Any], source: Source) -> ke
 def _check_arrays(content: io.BytesIO, path: Path) -> None:
     try:
         with h5py.File(content, "r") as file:
-            file.visititems(
-                lambda _, item: check_array(item, path) if isinstance(item, h5py.Dataset) else None
-            )
+            file.visititems(lambda _, item: check_array(item, path) if isinstance(item, h5py.Dataset) else None)
     except OSError as error:
         raise InvalidFile(f"`{path}`: its {_WEIGHTS} is damaged or truncated: {error}.") from error
 
@@ -86,6 +84,4 @@ def _load_layer(child: Child, place: str, store: H5IOStore, source: Source) -> N
     )
     if failed:
         cause = next(iter(errors.values()))[1]
-        raise InvalidFile(
-            f"`{source.path}`: the weights do not fit the configuration. Layer '{child.name}': {cause}"
-        )
+        raise InvalidFile(f"`{source.path}`: the weights do not fit the configuration. Layer '{child.name}': {cause}")

@@ -82,9 +82,7 @@ class Graph:
         config = entry["config"]
         calls = _Calls(config, self)
         calls.run()
-        model_class = find_custom(
-            (entry.get("registered_name"), entry["class_name"]), self.source.custom_objects
-        )
+        model_class = find_custom((entry.get("registered_name"), entry["class_name"]), self.source.custom_objects)
         try:
             model = (model_class or keras.Model)(
                 inputs=calls.tensors_of(config["input_layers"]),
@@ -92,9 +90,7 @@ class Graph:
                 name=plain_name(config.get("name")),
             )
         except (ValueError, TypeError) as error:
-            raise InvalidModel(
-                f"`{self.source.path}`: {describe(entry)} cannot be rebuilt: {error}"
-            ) from error
+            raise InvalidModel(f"`{self.source.path}`: {describe(entry)} cannot be rebuilt: {error}") from error
         self.children[id(model)] = calls.children
         return model
 
@@ -151,9 +147,7 @@ class _Calls:
         try:
             return layer(inputs, **{k: v for k, v in options.items() if v is not None})
         except (TypeError, ValueError) as error:
-            raise InvalidModel(
-                f"`{self.source.path}`: {describe(item)} refused its input: {error}"
-            ) from error
+            raise InvalidModel(f"`{self.source.path}`: {describe(item)} refused its input: {error}") from error
 
     def _first_nodes(self) -> dict[str, int]:
         """Calls of a nested model may be numbered from 0 or, after the one that made it, from 1."""

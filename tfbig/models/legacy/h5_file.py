@@ -46,9 +46,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, KeyError, RuntimeError) as error:
-        raise InvalidFile(
-            f"`{path}` is damaged or truncated: {error}. Get the file again from its source."
-        ) from error
+        raise InvalidFile(f"`{path}` is damaged or truncated: {error}. Get the file again from its source.") from error
 
 
 def subgroup(parent: h5py.Group, name: str, path: Path) -> h5py.Group:
@@ -70,9 +68,7 @@ def subgroup(parent: h5py.Group, name: str, path: Path) -> h5py.Group:
 def check_array(dataset: Any, path: Path) -> None:
     """Raises `InvalidFile` for an array that is kept in another file, or that is a decompression bomb."""
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise InvalidFile(
-            f"`{path}`: `{getattr(dataset, 'name', dataset)}` is not an array inside the file itself."
-        )
+        raise InvalidFile(f"`{path}`: `{getattr(dataset, 'name', dataset)}` is not an array inside the file itself.")
     declared = dataset.size * dataset.dtype.itemsize
     safety.refuse_array_bomb(dataset.name, declared, dataset.id.get_storage_size(), path)
 

@@ -79,9 +79,7 @@ def upgraded(entry: dict[str, Any], source: Source) -> dict[str, Any]:
     if name == "Merge":
         return {**entry, **_merge(entry, source)}
     if config.pop("mode", 0) != 0:
-        raise InvalidModel(
-            f"`{source.path}`: {describe(entry)} has a mode that Keras dropped after version 1."
-        )
+        raise InvalidModel(f"`{source.path}`: {describe(entry)} has a mode that Keras dropped after version 1.")
     if "nb_row" in config:
         config["kernel_size"] = [config["nb_row"], config["nb_col"]]
     if "dim_ordering" in config:
@@ -99,8 +97,7 @@ def _merge(entry: dict[str, Any], source: Source) -> dict[str, Any]:
     mode = config.get("mode")
     if mode not in _MERGES:
         raise InvalidModel(
-            f"`{source.path}`: {describe(entry)} merges by {mode!r}; only {', '.join(_MERGES)} have a "
-            "counterpart."
+            f"`{source.path}`: {describe(entry)} merges by {mode!r}; only {', '.join(_MERGES)} have a counterpart."
         )
     options = {"name": config["name"]}
     if mode == "concat":

@@ -97,9 +97,7 @@ def _nested(value: Any, make_nested: Make) -> Any:
     return [make_nested(cell) for cell in value] if isinstance(value, list) else make_nested(value)
 
 
-def _construct(
-    layer_class: Any, config: dict[str, Any], entry: dict[str, Any], source: Source
-) -> keras.Layer:
+def _construct(layer_class: Any, config: dict[str, Any], entry: dict[str, Any], source: Source) -> keras.Layer:
     nested = any(isinstance(config.get(key), keras.Layer | list) for key in _NESTED)
     try:
         with keras.saving.custom_object_scope(source.custom_objects):
@@ -107,9 +105,7 @@ def _construct(
                 return layer_class.from_config(config, safe_mode=not source.unsafe)
             return layer_class(**config) if nested else layer_class.from_config(config)
     except (TypeError, ValueError, KeyError, AttributeError, EOFError) as error:
-        raise InvalidModel(
-            f"`{source.path}`: {describe(entry)} cannot be made in Keras 3: {error}"
-        ) from error
+        raise InvalidModel(f"`{source.path}`: {describe(entry)} cannot be made in Keras 3: {error}") from error
 
 
 def _common(config: dict[str, Any], dropped: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -133,9 +129,7 @@ def _repaired(entry: dict[str, Any], source: Source) -> dict[str, Any]:
     axis = config.get("axis")
     if class_name.startswith(("BatchNormalization", "SyncBatch")) and isinstance(axis, list):
         if len(axis) != 1:
-            raise InvalidModel(
-                f"`{source.path}`: {describe(entry)} normalizes axes {axis}; Keras 3 takes one."
-            )
+            raise InvalidModel(f"`{source.path}`: {describe(entry)} normalizes axes {axis}; Keras 3 takes one.")
         config["axis"] = axis[0]
     if class_name == "SyncBatchNormalization":
         config["synchronized"] = True
@@ -146,9 +140,7 @@ def _repaired(entry: dict[str, Any], source: Source) -> dict[str, Any]:
     for key in ("activation", "recurrent_activation"):
         if key in config:
             config[key] = _activation(config[key])
-    return {
-        key: _initializer(value) if key.endswith("initializer") else value for key, value in config.items()
-    }
+    return {key: _initializer(value) if key.endswith("initializer") else value for key, value in config.items()}
 
 
 def _activation(value: Any) -> Any:
@@ -197,11 +189,7 @@ def _options(layer_class: type) -> set[str]:
 
 def _lambda_config(config: dict[str, Any]) -> dict[str, Any]:
     """A Keras 2 Lambda: three fields of bytecode in a list; only reached with unsafe=True."""
-    config = {
-        k: v
-        for k, v in config.items()
-        if not k.endswith("_type") and k not in ("module", "output_shape_module")
-    }
+    config = {k: v for k, v in config.items() if not k.endswith("_type") and k not in ("module", "output_shape_module")}
     function = config.get("function")
     if isinstance(function, list):
         code = dict(zip(("code", "defaults", "closure"), function, strict=True))

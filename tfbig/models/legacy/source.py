@@ -44,9 +44,7 @@ def decode(text: str | bytes, path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InvalidFile(f"`{path}`: its model configuration is not valid JSON ({error}).") from error
     if not isinstance(config, dict) or "class_name" not in config or "config" not in config:
-        raise InvalidFile(
-            f"`{path}`: its configuration is not one of a Keras model (no class_name and config)."
-        )
+        raise InvalidFile(f"`{path}`: its configuration is not one of a Keras model (no class_name and config).")
     return config
 
 

@@ -118,9 +118,7 @@ def apply(entry: dict[str, Any], first: Any, options: dict[str, Any], source: So
     try:
         result = _OPS[symbol](first, **options)
     except (TypeError, ValueError) as error:
-        raise InvalidModel(
-            f"`{source.path}`: {describe(entry)}, tf.{symbol} with {options}: {error}"
-        ) from error
+        raise InvalidModel(f"`{source.path}`: {describe(entry)}, tf.{symbol} with {options}: {error}") from error
     _rename(result, entry["name"].replace("/", "_"), keras.tree.flatten([first, options]))
     return result
 

@@ -52,9 +52,7 @@ def _assign(child: Child, arrays: Any, graph: Graph, convert: Convert | None) ->
     _check(child.name, [tuple(v.shape) for v in variables], [a.shape for a in arrays], graph.source)
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
-    if hasattr(
-        child.layer, "finalize_state"
-    ):  # Normalization computes with constants made from its variables.
+    if hasattr(child.layer, "finalize_state"):  # Normalization computes with constants made from its variables.
         child.layer.finalize_state()
 
 
