@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfbig.errors import InvalidArgument
+from tfbig.training.feed import Feed
 from tfbig.training.losses import fitting_loss
 from tfbig.training.optimizer import default_rate, optimizer
 from tfbig.training.schedule import schedule
@@ -21,7 +21,7 @@ class OptimizerOptions:
 
     Attributes:
         chosen: a name or an optimizer.
-        steps: optimizer steps of the whole training, None if unknown.
+        steps: batches of the whole training, None if unknown; a schedule counts batches, too.
     """
 
     chosen: str | keras.optimizers.Optimizer | None = None
@@ -53,7 +53,6 @@ class OptimizerOptions:
                 "not say. "
                 "Pass steps_per_epoch, or data of known size."
             )
-        # The optimizer counts batches, and so does its schedule where gradients are accumulated.
         return schedule(self.schedule or "constant", learning_rate=base, steps=self.steps, warmup=self.warmup)
 
     def make(self, current: keras.optimizers.Optimizer | None) -> keras.optimizers.Optimizer:
@@ -124,22 +123,22 @@ class Compilation:
 def chosen_compilation(
     model: keras.Model,
     options: OptimizerOptions,
+    source: Feed,
     *,
     loss: Any,
     metrics: Any,
-    label_smoothing: float,
+    smoothing: float,
     jit_compile: bool | str | None,
-    label_spec: Callable[[], Any],
 ) -> Compilation:
     """Combines what the user asked for with what the model was compiled with and what fits its outputs."""
     was = model.compiled
-    if loss is None and was and not label_smoothing:
+    if loss is None and was and not smoothing:
         loss = model.loss
         metrics = metrics if metrics is not None else _of(model._compile_metrics, "_user_metrics")
     elif loss is None:
-        loss, fitting = fitting_loss(model, label_spec(), label_smoothing)
+        loss, fitting = fitting_loss(model, source.label_spec, smoothing)
         metrics = metrics if metrics is not None else fitting
-    elif label_smoothing:
+    elif smoothing:
         raise InvalidArgument("`label_smoothing` applies to the loss that is chosen for you: give it to `loss` itself.")
     return Compilation(
         optimizer=options.make(getattr(model, "optimizer", None) if was else None),
@@ -176,8 +175,3 @@ def _current_rate(made: keras.optimizers.Optimizer) -> float:
 
 def _fresh_metric(metric: Any) -> Any:
     return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
-
-
-def optimizer_steps(batches: int | None, epochs: int) -> int | None:
-    """Batches of the whole training, or None where the length of an epoch is not known."""
-    return None if batches is None else max(1, batches * epochs)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,12 @@ import keras
 import tensorflow as tf
 
 from tfbig.errors import InvalidArgument, check_range
-from tfbig.training.checkpoint import Checkpoint, CheckpointFolder
-from tfbig.training.compilation import Compilation, OptimizerOptions, chosen_compilation, optimizer_steps
-from tfbig.training.divergence import Guard
+from tfbig.training.checkpoint import CheckpointFolder
+from tfbig.training.compilation import OptimizerOptions, chosen_compilation
 from tfbig.training.feed import Feed, feed
-from tfbig.training.loop import Loop, build
-from tfbig.training.precision import computed_in
-from tfbig.training.replicas import placed
-from tfbig.training.state import Position, capture, remembered, remind, restore
+from tfbig.training.run import Run
+from tfbig.training.state import Position
+from tfbig.training.strategy import is_chief
 from tfbig.training.strategy import strategy as strategy_of
 
 
@@ -128,109 +125,22 @@ def fit(
         clip_norm=clip_norm,
         ema=ema,
         accumulate=accumulate,
-        steps=optimizer_steps(source.steps, epochs),
+        steps=source.steps and source.steps * epochs,
     )
     compilation = chosen_compilation(
-        model,
-        options,
-        loss=loss,
-        metrics=metrics,
-        label_smoothing=label_smoothing,
-        jit_compile=jit_compile,
-        label_spec=lambda: source.label_spec,
+        model, options, source, loss=loss, metrics=metrics, smoothing=label_smoothing, jit_compile=jit_compile
     )
-    run = _Run(
+    return Run(
         feed=source,
         compilation=compilation,
-        callbacks=[*(callbacks or ()), *_extra_callbacks(early_stopping, logs, source)],
-        folder=None if checkpoint is None else CheckpointFolder(checkpoint, keep),
+        callbacks=[*(callbacks or ()), *_extra_callbacks(early_stopping, logs if is_chief(target) else None, source)],
+        folder=CheckpointFolder(checkpoint, keep) if checkpoint is not None else None,
         every=checkpoint_every,
         start=Position(initial_epoch),
         epochs=epochs,
         validation_freq=validation_freq,
         verbose=verbose,
-    )
-    return run.on(model, target, precision)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """One training, all arguments settled."""
-
-    feed: Feed
-    compilation: Compilation
-    callbacks: list[keras.callbacks.Callback]
-    folder: CheckpointFolder | None
-    every: int | None
-    start: Position
-    epochs: int
-    validation_freq: int
-    verbose: str | int
-
-    def on(self, model: keras.Model, target: tf.distribute.Strategy, precision: str | None) -> Any:
-        alone = target is tf.distribute.get_strategy()
-        with placed(model, target) as trained, computed_in(trained, precision):
-            if trained is not model or precision is not None or not self.compilation.is_of(model):
-                with target.scope():
-                    (self.compilation if alone else self.compilation.fresh()).apply(trained)
-            history = self._train(trained)
-        if trained is not model:
-            self.compilation.apply(model)
-            history.set_model(model)
-            model.history = history
-        return history
-
-    def _train(self, model: keras.Model) -> Any:
-        build(model, self.feed)
-        saved = self.folder.latest() if self.folder else None
-        listed = self._callback_list(model)
-        history = model.history
-        model.stop_training = False
-        listed.on_train_begin()
-        start = self._resume(model, saved, history)
-        guard = Guard(model)
-        guard.remember(start.epoch)
-        loop = Loop(model, self.feed, listed, guard, self._writer(model, history, every=self.every))
-        if not model.stop_training:
-            after = self._writer(model, history, every=1)
-            loop.run(start, self.epochs, validation_freq=self.validation_freq, after_epoch=after)
-        model.optimizer.finalize_variable_values(model.trainable_weights)
-        listed.on_train_end()
-        return history
-
-    def _resume(self, model: keras.Model, saved: Checkpoint | None, history: Any) -> Position:
-        if saved is None:
-            return self.start
-        restore(model, saved.arrays, f"The checkpoint in `{self.folder.path}`")  # type: ignore[union-attr]
-        remind(self.callbacks, saved.memories)
-        history.history = {name: list(values) for name, values in saved.history.items()}
-        history.epoch = list(range(self.start.epoch, saved.position.epoch))
-        model.stop_training = saved.stopped
-        return saved.position
-
-    def _writer(self, model: keras.Model, history: Any, *, every: int | None) -> Callable[[Position], None] | None:
-        """Writes a checkpoint every so many batches; a position at the beginning of an epoch is always one."""
-        folder = self.folder
-        if folder is None or every is None:
-            return None
-
-        def write(position: Position) -> None:
-            if position.batch % every == 0:
-                memories = remembered(self.callbacks)
-                folder.write(Checkpoint(position, capture(model), history.history, memories, model.stop_training))
-
-        return write
-
-    def _callback_list(self, model: keras.Model) -> keras.callbacks.CallbackList:
-        return keras.callbacks.CallbackList(
-            list(self.callbacks),
-            add_history=True,
-            add_progbar=self.verbose != 0,
-            model=model,
-            verbose=self.verbose,
-            epochs=self.epochs,
-            steps=self.feed.steps,
-        )
+    ).on(model, target, precision)
 
 
 def _extra_callbacks(

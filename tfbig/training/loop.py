@@ -53,7 +53,6 @@ class Loop:
     ) -> None:
         """Trains from `start` to the end of epoch `epochs`, unless a callback stops it."""
         model = self.model
-        model.make_train_function()
         iterator = self._first_iterator(start)
         for epoch in range(start.epoch, epochs):
             first = start.batch if epoch == start.epoch else 0
@@ -78,6 +77,20 @@ class Loop:
         return iter(self._train if rest is self.feed.train else self._distributed(rest))
 
     @functools.cached_property
+    def _train_step(self) -> Callable[[Iterator], dict[str, Any]]:
+        if several_machines(self.strategy):
+            return _on_every_machine(self.model, self.model.train_step)
+        self.model.make_train_function()
+        return self.model.train_function
+
+    @functools.cached_property
+    def _test_step(self) -> Callable[[Iterator], dict[str, Any]]:
+        if several_machines(self.strategy):
+            return _on_every_machine(self.model, self.model.test_step)
+        self.model.make_test_function()
+        return self.model.test_function
+
+    @functools.cached_property
     def _train(self) -> Any:
         return self._distributed(self.feed.train)
 
@@ -86,28 +99,29 @@ class Loop:
         with _until_exhausted():
             while self.feed.steps is None or batch < self.feed.steps:
                 self.callbacks.on_train_batch_begin(batch)
-                logs = model.train_function(iterator)
+                logs = self._train_step(iterator)
                 batch += model.steps_per_execution
                 self.callbacks.on_train_batch_end(batch - 1, logs)
                 position = Position(epoch, batch)
-                self.guard.check(logs, position)
+                if not several_machines(self.strategy):  # There the loss of a batch is one machine's own.
+                    self.guard.check(logs, position)
                 if self.after_batch is not None:
                     self.after_batch(position)
                 if model.stop_training:
                     break
-        self.guard.check(logs, Position(epoch, batch), always=True)
-        return {name: float(value) for name, value in model._get_metrics_result_or_logs(logs).items()}
+        found = {name: float(value) for name, value in model._get_metrics_result_or_logs(logs).items()}
+        self.guard.check(found, Position(epoch, batch), always=True)
+        return found
 
     def _evaluated(self) -> dict[str, float]:
         model, logs, batch = self.model, {}, 0
-        model.make_test_function()
         model.reset_metrics()
         self.callbacks.on_test_begin()
         iterator = iter(self.validation)  # type: ignore[arg-type]
         with _until_exhausted():
             while True:
                 self.callbacks.on_test_batch_begin(batch)
-                logs = model.test_function(iterator)
+                logs = self._test_step(iterator)
                 self.callbacks.on_test_batch_end(batch, logs)
                 batch += model.steps_per_execution
         found = {name: float(value) for name, value in model._get_metrics_result_or_logs(logs).items()}
@@ -116,6 +130,26 @@ class Loop:
 
     def _distributed(self, dataset: tf.data.Dataset) -> Any:
         return self.strategy.experimental_distribute_dataset(dataset)
+
+
+def several_machines(strategy: tf.distribute.Strategy) -> bool:
+    """Whether other machines take part in each step."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _on_every_machine(model: keras.Model, step: Callable) -> Callable[[Iterator], dict[str, Any]]:
+    """Keras's function for one step, whose own way to join the results fails on several machines.
+
+    The results are those of this machine; the metrics themselves are summed over all when they are read.
+    """
+    strategy = model.distribute_strategy
+
+    @tf.function(reduce_retracing=True, jit_compile=model.jit_compile)
+    def on_batch(batch: Any) -> Any:
+        outputs = strategy.run(step, args=(batch,))
+        return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], outputs)
+
+    return lambda iterator: on_batch(next(iterator))
 
 
 @contextmanager

@@ -34,6 +34,15 @@ def strategy(name: str | tf.distribute.Strategy = "none") -> tf.distribute.Strat
     return _MAKERS[name]()
 
 
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files; of several machines, one is."""
+    resolver = getattr(strategy, "cluster_resolver", None)
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
+        return True
+    alone = "chief" not in resolver.cluster_spec().jobs
+    return resolver.task_type == "chief" or (alone and resolver.task_type == "worker" and resolver.task_id == 0)
+
+
 def _mirrored() -> tf.distribute.Strategy:
     gpus, cpus = tf.config.list_logical_devices("GPU"), tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in gpus or cpus])
