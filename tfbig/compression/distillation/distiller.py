@@ -1,0 +1,308 @@
+"""`Distiller`: a model that trains a student on labels and teacher at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import tree
+
+from tfbig.compression.distillation import cache, heads, taps
+from tfbig.compression.distillation.losses import LayerLoss, SoftTargets
+from tfbig.compression.distillation.teacher import Knowledge, Teacher, check_fit, check_teachers
+from tfbig.compression.native.clone import check_keras_model, serialize
+from tfbig.compression.native.prepared import TrainingLength
+from tfbig.errors import InvalidArgument, InvalidData, InvalidModel, check_range
+
+
+@keras.saving.register_keras_serializable(package="tfbig")
+class Distiller(keras.distillation.Distiller):
+    """Trains `student` on `(1 - alpha) * loss(labels) + alpha * loss(teacher)`.
+
+    Compile and fit it with any optimizer, loss and metrics of the student; `evaluate`, `predict` and a call
+    do what the student does. The student is trained in place and stands in `.student`; the teacher is asked
+    with `training=False` and never changes. Teacher and student may differ in dtype (a `mixed_float16`
+    student, a float32 teacher), and may end in logits or in probabilities, each as it likes.
+
+    Args:
+        teacher: a Keras 3 model, a path (`.keras`, `.h5`, `.tflite` or a SavedModel folder), or several of
+            these.
+        student: a built Keras 3 model, prepared for pruning or quantization or not.
+        distillation_losses: what is learned from the teacher: `SoftTargets`, `FeatureMatch`,
+            `AttentionTransfer`, or any `keras.distillation.DistillationLoss`. `[SoftTargets(temperature)]`
+            unless given.
+        distillation_loss_weights: a factor for each of these losses; 1 unless given.
+        temperature: of the default loss, above 0.
+        alpha: share of the teacher in the loss, in [0, 1]; with 1 labels are not needed.
+        teacher_weights: a weight for each of several teachers; equal unless given.
+
+    Raises:
+        InvalidArgument: an option out of range, an unknown layer, a teacher that is neither model nor path.
+        InvalidFile: a teacher's path that does not exist, or is no model.
+        InvalidModel: inputs or outputs of teacher and student that do not fit; a student with a `train_step`
+            or `compute_loss` of its own, which this class would leave out.
+
+    Reference: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015,
+        https://arxiv.org/abs/1503.02531.
+    """
+
+    # Keras's own Distiller takes neither sample weights nor a structure of losses, and its compile is not saved.
+    compile = keras.Model.compile
+
+    def __init__(
+        self,
+        teacher: Any,
+        student: keras.Model,
+        distillation_losses: Sequence[keras.distillation.DistillationLoss] | None = None,
+        distillation_loss_weights: Sequence[float] | None = None,
+        *,
+        temperature: float = 4.0,
+        alpha: float = 0.5,
+        teacher_weights: Sequence[float] | None = None,
+        name: str = "distiller",
+        **keras_arguments: Any,
+    ):
+        check_range("alpha", alpha, 0, 1)
+        check_teachers(teacher)
+        check_keras_model(student)
+        losses = [SoftTargets(temperature)] if distillation_losses is None else _listed(distillation_losses)
+        layers = [loss.teacher_layer_name for loss in losses if getattr(loss, "teacher_layer_name", None)]
+        keras_arguments.setdefault("dtype", student.dtype_policy)
+        super().__init__(
+            teacher=Teacher(teacher, teacher_weights, layers, copy=True),
+            student=student,
+            distillation_losses=losses,
+            distillation_loss_weights=_factors(distillation_loss_weights, losses),
+            student_loss_weight=1 - alpha,
+            name=name,
+            autocast=False,  # The batch reaches the teacher as it is; the student casts for itself.
+            **keras_arguments,
+        )
+        self.alpha = alpha
+        self._features = threading.local()
+        self.supports_jit = self.teacher.supports_jit
+        # Teachers given as models are saved and copied with the distiller; paths are read anew.
+        self.own_teachers = [source.model for source in self.teacher.sources if source.path is None]
+        self.projections = [loss.projection for loss in losses if getattr(loss, "projection", None)]
+        self.built = True
+
+    @property
+    def inputs(self) -> Any:
+        """The student's, like `outputs` and `output_names`."""
+        return self.student.inputs
+
+    @property
+    def outputs(self) -> Any:
+        return self.student.outputs
+
+    @property
+    def output_names(self) -> list[str]:
+        return self.student.output_names
+
+    @property
+    def machines(self) -> list[Any]:
+        """The machines of the techniques that the student was prepared with."""
+        return getattr(self.student, "machines", [])
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The student's metrics and the two parts of the loss, of which training alone reports."""
+        return [metric for metric in super().metrics if metric is not self.total_loss_tracker]
+
+    def call(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """The student's outputs."""
+        with taps.record(self.student, self.student_layers if training else ()) as found:
+            predictions = self.student(inputs, training=training, **kwargs)
+        self._features.found = found
+        return predictions
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """In training the weighted sum of both losses and the penalties, in evaluation the student's loss."""
+        labels, knowledge = cache.split(y)
+        student_loss = super(keras.distillation.Distiller, self).compute_loss
+        if not training:
+            return student_loss(x, labels, y_pred, sample_weight)
+        penalties = tf.add_n([tf.cast(loss, "float32") for loss in self.losses]) if self.losses else 0.0
+        own = penalties
+        if self.alpha < 1 and labels is not None:
+            own = student_loss(x, labels, y_pred, sample_weight)
+        taught = 0.0
+        if self.alpha > 0:
+            taught = self._loss_of_teacher(knowledge or self.teacher(x), y_pred, sample_weight)
+        self._track(own, taught, tf.shape(tree.flatten(y_pred)[0])[0])
+        return (1 - self.alpha) * own + self.alpha * (taught + penalties)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        return super().compute_metrics(x, cache.split(y)[0], y_pred, sample_weight=sample_weight)
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        if self.machines:
+            given = kwargs.pop("callbacks", None)
+            given = given if isinstance(given, list | tuple) else [given] if given else []
+            kwargs["callbacks"] = [*given, TrainingLength()]
+        return super().fit(*args, **kwargs)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        logs = super().test_step(data)
+        parts = (self.student_loss_tracker.name, self.distillation_loss_tracker.name)
+        return {name: value for name, value in logs.items() if name not in parts}
+
+    def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        # Keras takes the metrics' own values only if training and evaluation report the same names.
+        results = self.get_metrics_result()
+        return {name: results.get(name, value) for name, value in logs.items()}
+
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        return self.student.export(*args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        teachers = [source.path or serialize(source.model) for source in self.teacher.sources]
+        return {
+            **super(keras.distillation.Distiller, self).get_config(),
+            "teacher": teachers,
+            "student": serialize(self.student),
+            "distillation_losses": [keras.saving.serialize_keras_object(loss) for loss in self.distillation_losses],
+            "distillation_loss_weights": list(self.distillation_loss_weights),
+            "alpha": self.alpha,
+            "teacher_weights": self.teacher.weights,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> Distiller:
+        def built(entry: Any) -> Any:
+            return keras.saving.deserialize_keras_object(entry, custom_objects)
+
+        config = dict(config, dtype=built(config["dtype"]), student=built(config["student"]))
+        config["teacher"] = [t if isinstance(t, str) else built(t) for t in config["teacher"]]
+        config["distillation_losses"] = [built(loss) for loss in config["distillation_losses"]]
+        return cls(**config)
+
+    def _loss_of_teacher(self, knowledge: Knowledge, y_pred: Any, sample_weight: Any) -> Any:
+        total = 0.0
+        for loss, factor in zip(self.distillation_losses, self.distillation_loss_weights, strict=True):
+            if getattr(loss, "teacher_layer_name", None) or getattr(loss, "student_layer_name", None):
+                total += factor * self._layer_loss(loss, knowledge, y_pred, sample_weight)
+            else:
+                for i, weight in enumerate(self.teacher.weights):
+                    total += factor * weight * self._output_loss(loss, i, knowledge, y_pred, sample_weight)
+        return total
+
+    def _layer_loss(self, loss: Any, knowledge: Knowledge, y_pred: Any, sample_weight: Any) -> Any:
+        found = self._features.found
+        taps.check_recorded(self.student, self.student_layers, found)
+        theirs, ours = loss.teacher_layer_name, loss.student_layer_name
+        if theirs and theirs not in knowledge["features"]:
+            raise InvalidData(
+                f"The data set carries the teacher's answers without its layer '{theirs}'. Make it with the "
+                "cache of the same Distill that prepares the student."
+            )
+        teacher = knowledge["features"][theirs] if theirs else self._as_outputs(knowledge["outputs"][0], y_pred)
+        student = found[ours] if ours else y_pred
+        return loss.compute_loss(teacher, student, **_weighted(sample_weight))
+
+    def _output_loss(self, loss: Any, i: int, knowledge: Knowledge, y_pred: Any, sample_weight: Any) -> Any:
+        answers, predictions = knowledge["outputs"][i], tree.flatten(y_pred)
+        if not isinstance(loss, keras.distillation.LogitsDistillation):
+            teacher = self._as_outputs(answers, y_pred)
+            return loss.compute_loss(teacher, y_pred, **_weighted(sample_weight))
+        asked = loss.loss if isinstance(loss, SoftTargets) else "kl_divergence"
+        compared = self._heads(asked, i, y_pred)
+        if isinstance(loss, SoftTargets):
+            return loss.compute_loss(answers, predictions, heads=compared, **_weighted(sample_weight))
+        pairs = [h.as_logits(t, s) for h, t, s in zip(compared, answers, predictions, strict=True)]
+        teacher, student = ([pair[side] for pair in pairs] for side in (0, 1))
+        return loss.compute_loss(self._as_outputs(teacher, y_pred), self._as_outputs(student, y_pred))
+
+    def _heads(self, asked: Any, i: int, y_pred: Any) -> list[heads.Head]:
+        """How each output is compared with teacher `i`."""
+        predictions = tree.flatten(y_pred)
+        students = heads.activations(self.student) or ["unknown"] * len(predictions)
+        losses = _loss_of_outputs(getattr(self, "loss", None), y_pred, getattr(self, "output_names", None))
+        columns = zip(losses, students, self.teacher.sources[i].activations, predictions, strict=True)
+        return [
+            heads.resolve(asked, loss, student, teacher, p.shape[-1], self.student.name)
+            for loss, student, teacher, p in columns
+        ]
+
+    @staticmethod
+    def _as_outputs(flat: list[Any], y_pred: Any) -> Any:
+        return tree.pack_sequence_as(y_pred, flat)
+
+    def _track(self, own: Any, taught: Any, batch: Any) -> None:
+        # Under a strategy Keras divides a loss by the number of replicas; people want to read the mean.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self.student_loss_tracker.update_state(own * replicas, sample_weight=batch)
+        self.distillation_loss_tracker.update_state(taught * replicas, sample_weight=batch)
+
+    # The next three are steps of Keras's own __init__.
+
+    def _validate_models(self, teacher: Teacher, student: keras.Model) -> None:
+        own = [m for m in ("train_step", "compute_loss") if getattr(type(student), m) is not getattr(keras.Model, m)]
+        if own:
+            raise InvalidModel(
+                f"`student` '{student.name}' has a {' and a '.join(own)} of its own, which distillation "
+                "would leave out. Put what it computes into the loss or into layers (add_loss), or distill "
+                "by hand with SoftTargets."
+            )
+        shapes = [tuple(t.shape) for t in tree.flatten(getattr(student, "outputs", None) or [])]
+        check_fit(student, teacher, shapes or taps.trace(student)[0])
+
+    def _validate_distillation_loss_compatibility(self, teacher: Any, student: keras.Model, loss: Any) -> None:
+        if name := getattr(loss, "student_layer_name", None):
+            taps.find(student, name)
+
+    def _create_multi_feature_extractors(self) -> None:
+        names = [getattr(loss, "student_layer_name", None) for loss in self.distillation_losses]
+        self.student_layers = tuple(dict.fromkeys(name for name in names if name))
+        pairs = [loss for loss in self.distillation_losses if isinstance(loss, LayerLoss)]
+        if pairs:
+            theirs = self.teacher.shapes()["features"]
+            ours = taps.trace(self.student, self.student_layers)[1]
+            for loss in pairs:
+                loss.build(theirs[loss.teacher_layer_name], ours[loss.student_layer_name])
+
+
+def _listed(losses: Any) -> list[Any]:
+    given = list(losses) if isinstance(losses, list | tuple) else [losses]
+    for loss in given:
+        if not isinstance(loss, keras.distillation.DistillationLoss):
+            raise InvalidArgument(
+                "`distillation_losses` must be keras.distillation.DistillationLoss objects such as "
+                f"SoftTargets(4.0), received {loss!r}. The loss of the labels goes into compile(loss=...)."
+            )
+    return given
+
+
+def _factors(weights: Sequence[float] | None, losses: list[Any]) -> list[float]:
+    factors = [1.0] * len(losses) if weights is None else list(weights)
+    if len(factors) != len(losses):
+        raise InvalidArgument(
+            f"`distillation_loss_weights` must hold one number for each of the {len(losses)} losses, "
+            f"received {factors}."
+        )
+    return factors
+
+
+def _weighted(sample_weight: Any) -> dict[str, Any]:
+    return {} if sample_weight is None else {"sample_weight": sample_weight}
+
+
+def _loss_of_outputs(compiled: Any, y_pred: Any, names: Sequence[str] | None) -> list[Any]:
+    """The compiled loss of each output, in the order in which `y_pred` is flattened."""
+    count = len(tree.flatten(y_pred))
+    if isinstance(compiled, dict):
+        keys = sorted(y_pred) if isinstance(y_pred, dict) else names or sorted(compiled)
+        return [compiled.get(key) for key in keys]
+    if isinstance(compiled, list | tuple):
+        return list(compiled)
+    return [compiled] * count
