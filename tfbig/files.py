@@ -16,7 +16,10 @@ from tfbig.errors import OutputExists
 def atomic_file(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it becomes `path`, on any failure it is removed.
 
-    The temporary name keeps the suffix, for writers that look at it.
+    The temporary name keeps the suffix, for writers that look at it. What is written may also be a folder.
+
+    Raises:
+        OutputExists: `path` is there already and `overwrite` is false.
     """
     target = Path(path)
     refuse_existing(target, overwrite)
@@ -48,8 +51,15 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
 
 
 def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
-    """Raises `OutputExists` if `path` is a file or a folder that is not empty, unless `overwrite`."""
+    """Raises `OutputExists` if `path` is a file or a folder that is not empty, unless `overwrite`.
+
+    A folder that the program is working in is not replaced even then.
+    """
     target = Path(path)
+    if target.is_dir() and Path.cwd().is_relative_to(target.resolve()):
+        raise OutputExists(
+            f"`{target}` is the current folder or holds it, and is not replaced. Name a folder of its own."
+        )
     occupied = target.exists() and not (target.is_dir() and not any(target.iterdir()))
     if occupied and not overwrite:
         raise OutputExists(
@@ -59,7 +69,12 @@ def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
 
 def _swap_folder(new: Path, target: Path) -> None:
     old = new.parent / "replaced"
-    if target.exists():
-        os.replace(target, old)
-    os.replace(new, target)
+    try:
+        if target.exists():
+            os.replace(target, old)
+        os.replace(new, target)
+    except BaseException:  # Whatever stops us between the two, what was there before must be there again.
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        raise
     shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)

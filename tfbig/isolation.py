@@ -71,9 +71,10 @@ class _Worker:
         to_child_read, to_child_write = os.pipe()
         from_child_read, from_child_write = os.pipe()
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
-        environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+        environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tfbig.isolation", str(to_child_read), str(from_child_write)],
+            # -P: a file of the user's, such as inspect.py in the current folder, must not stand for a library's.
+            [sys.executable, "-P", "-m", "tfbig.isolation", str(to_child_read), str(from_child_write)],
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,

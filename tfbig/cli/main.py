@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import tfbig
-from tfbig.cli.terminal import quiet_third_parties
-from tfbig.errors import InvalidArgument, TfbigError
+from tfbig.cli.terminal import only_our_words, print_json
+from tfbig.errors import InvalidArgument, TfbigError, nearest
 from tfbig.registry import Registry
 
 GOOD, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -17,11 +20,15 @@ commands = Registry("tfbig.cli.commands", "command")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code: 0 good, 1 the work failed, 2 usage."""
-    arguments = build_parser().parse_args(argv)
+    """Runs one command and returns the exit code: 0 good, 1 the work failed, 2 usage, 130 stopped by Ctrl-C."""
     try:
-        with quiet_third_parties():
-            arguments.run(arguments)
+        arguments = build_parser().parse_args(argv)
+        json = getattr(arguments, "json", False)
+        with only_our_words(json=json):
+            values = arguments.run(arguments)
+        if json:
+            print_json(values)
+        sys.stdout.flush()
         return GOOD
     except InvalidArgument as error:
         return _complain(error, USAGE)
@@ -31,14 +38,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
     except OSError as error:
-        return _complain(error, FAILED)
+        return _complain(_explained(error), FAILED)
     except KeyboardInterrupt:
         return _complain("stopped. Nothing half-written was left behind.", INTERRUPTED)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the nearest command where an unknown one was given."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.search(r"invalid choice: '([^']*)'", message)
+        super().error(message + (nearest(unknown[1], commands.names()) if unknown else ""))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser with one sub-parser per command."""
-    parser = argparse.ArgumentParser(prog="tfbig", description=(tfbig.__doc__ or "").splitlines()[0])
+    parser = _Parser(prog="tfbig", description=(tfbig.__doc__ or "").splitlines()[0])
     parser.add_argument("--version", action="version", version=f"tfbig {tfbig.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in commands.names():
@@ -53,6 +68,16 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
     return parser
+
+
+def _explained(error: OSError) -> str:
+    """The system's words for it, the file, and what to do."""
+    reason = error.strerror or str(error)
+    place = f": `{error.filename}`" if error.filename else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"{reason}{place}." + (
+        " Make room, or choose another --out. Nothing half-written was left behind." if full else ""
+    )
 
 
 def _complain(error: object, code: int) -> int:

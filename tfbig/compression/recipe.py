@@ -17,6 +17,8 @@ from tfbig.compression.technique import Technique
 from tfbig.errors import InvalidArgument, InvalidFile, unknown
 
 Stage = tuple[Technique, ...]
+_KEYS = ("name", "description", "stages")
+_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,49 +52,75 @@ class Recipe:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Recipe:
-        """Builds the recipe from `get_config`'s dictionary; a stage may also be a single mapping."""
-        if not isinstance(config, dict) or not isinstance(config.get("stages"), list):
+        """Builds the recipe from `get_config`'s dictionary; a stage may also be a single mapping.
+
+        Raises:
+            InvalidArgument: not such a dictionary, or a technique or option in it that does not exist.
+        """
+        if not isinstance(config, dict):
             raise InvalidArgument(f"A recipe must be a mapping with a list of `stages`, received {config!r}.")
+        for key in config:
+            if key not in _KEYS:
+                raise unknown("key of a recipe", key, _KEYS)
+        if not isinstance(config.get("stages"), list):
+            raise InvalidArgument(
+                f"`stages` of a recipe must be a list of techniques such as {{name: prune, sparsity: 0.8}}, received "
+                f"{config.get('stages')!r}."
+            )
         stages = [
             [technique_from_config(entry) for entry in (stage if isinstance(stage, list) else [stage])]
             for stage in config["stages"]
         ]
-        return cls(stages, name=config.get("name", "recipe"), description=config.get("description", ""))
+        return cls(stages, name=str(config.get("name", "recipe")), description=str(config.get("description", "")))
 
     def to_json(self) -> str:
+        """The recipe as JSON text."""
         return json.dumps(self.get_config(), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        return cls.from_config(json.loads(text))
+        """The inverse of `to_json`."""
+        return cls.from_yaml(text)  # JSON is YAML.
 
     def to_yaml(self) -> str:
+        """The recipe as YAML text."""
         return yaml.safe_dump(self.get_config(), sort_keys=False)
 
     @classmethod
     def from_yaml(cls, text: str) -> Recipe:
-        return cls.from_config(yaml.safe_load(text))
+        """The inverse of `to_yaml`.
+
+        Raises:
+            InvalidArgument: the text is not YAML, or is not a recipe.
+        """
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InvalidArgument(f"A recipe must be YAML or JSON: {' '.join(str(error).split())}.") from error
+        return cls.from_config(config)
 
     @classmethod
     def load(cls, name_or_path: str | os.PathLike) -> Recipe:
         """The recipe of a name from `names()`, or of a `.yaml` or `.json` file.
 
         Raises:
-            InvalidArgument: no such name; the message gives the nearest one.
-            InvalidFile: the file is missing or is not a recipe.
+            InvalidArgument: no such name (the message gives the nearest one), or the file holds no recipe.
+            InvalidFile: the file is missing or cannot be read.
         """
-        text = str(name_or_path)
-        if not text.endswith((".json", ".yaml", ".yml")):
-            if text not in cls.names():
-                raise unknown("recipe", text, cls.names())
-            return cls.from_yaml((_folder() / f"{text}.yaml").read_text())
+        text = os.fspath(name_or_path)
+        if text in cls.names():
+            return cls.from_yaml((_folder() / f"{text}.yaml").read_text(encoding="utf-8"))
         path = Path(text)
+        if not path.is_file() and not text.endswith(_SUFFIXES):
+            raise unknown("recipe", text, cls.names())
+        if not path.is_file():
+            raise InvalidFile(f"The recipe file '{path}' does not exist. Named recipes: {', '.join(cls.names())}.")
         try:
-            return cls.from_config(yaml.safe_load(path.read_text()))  # JSON is YAML.
-        except FileNotFoundError:
-            raise InvalidFile(f"The recipe file '{path}' does not exist. Named recipes: {', '.join(cls.names())}.") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InvalidFile(f"The recipe file '{path}' is neither YAML nor JSON: {error}") from error
+            return cls.from_yaml(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise InvalidFile(f"The recipe file '{path}' is not text: {error}.") from error
+        except InvalidArgument as error:
+            raise InvalidArgument(f"The recipe file '{path}' is no recipe. {error}") from error
 
     @staticmethod
     def names() -> list[str]:
@@ -111,11 +139,19 @@ def as_recipe(recipe: Any) -> Recipe:
 
 def describe(stage: Stage) -> str:
     """A stage as a table shows it: "prune 0.8 + distill"."""
-    parts = []
-    for technique in stage:
-        values = [str(v) for v in technique.get_config().values() if isinstance(v, int | float | str)]
-        parts.append(" ".join([technique.name.replace("_", " "), *values[:1]]))
-    return " + ".join(parts)
+    parts = [(technique.name.replace("_", " "), _goal(technique)) for technique in stage]
+    return " + ".join(f"{name} {goal}".strip() for name, goal in parts)
+
+
+def _goal(technique: Technique) -> str:
+    """The first option that is set, which is what a technique is named after: a share, a number, a type."""
+    for field in dataclasses.fields(technique):
+        value = getattr(technique, field.name)
+        if not field.metadata.get("serialized", True) or isinstance(value, bool):
+            return ""
+        if value is not None:
+            return f"{value:g}" if isinstance(value, int | float) else value if isinstance(value, str) else ""
+    return ""
 
 
 def _as_stage(stage: Any) -> Stage:
@@ -126,7 +162,9 @@ def _as_stage(stage: Any) -> Stage:
         )
     names = [technique.name for technique in techniques]
     if len(set(names)) < len(names):
-        raise InvalidArgument(f"A stage must hold each technique once, received {', '.join(names)}. Make it two stages.")
+        raise InvalidArgument(
+            f"A stage must hold each technique once, received {', '.join(names)}. Make it two stages."
+        )
     return techniques
 
 

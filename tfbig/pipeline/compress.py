@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,9 +18,12 @@ from tfbig.compression.techniques.distill import Distill
 from tfbig.compression.techniques.preserve import Preserve
 from tfbig.errors import InvalidArgument, TfbigError
 from tfbig.exporters.export import export
-from tfbig.measurement.measure import measure
+from tfbig.measurement.measure import Measurement, measure
 from tfbig.pipeline import invariants
-from tfbig.pipeline.result import Result, StageFailed, StageResult, new_scratch
+from tfbig.pipeline.result import Result, StageFailed, StageResult
+from tfbig.pipeline.work import Work, fingerprint
+from tfbig.report.figures import count_text, quality_text
+from tfbig.training.feed import feed
 
 _HOLDS_STRUCTURE = {"prune", "cluster", "quantize", "preserve"}  # techniques that keep zeros and clusters themselves
 
@@ -33,93 +36,119 @@ def compress(
     validation: Any = None,
     test: Any = None,
     epochs: int = 3,
-    learning_rate: float = 1e-3,
+    learning_rate: float | None = None,
     optimizer: Any = "adam",
     loss: Any = None,
     metrics: Any = None,
     seed: int = 0,
+    directory: str | os.PathLike | None = None,
+    resume: bool = False,
     verbose: Any = "auto",
 ) -> Result:
     """Runs the stages of a recipe one after another: prepare, train, finish, export, measure.
 
-    The model itself is not touched. Each stage starts from what the one before left, keeps the zeros and clusters that are
-    there, and is checked for what it and earlier stages promised, down to the exported file.
+    The model itself is not touched. Each stage starts from what the one before left, keeps the zeros and clusters that
+    are there, and is checked for what it and earlier stages promised, down to the exported file.
 
     Args:
         model: a built Keras 3 model.
         recipe: a `Recipe`, the name of one, a path to one, a technique, or a list of stages.
         train: a batched `tf.data.Dataset` of `(x, y)`, or a tuple of arrays.
         validation: the same, shown while training; never used to fit anything.
-        test: the same; the quality in the table is measured on it alone. Without it, on `validation`, and a note says so.
+        test: the same; the quality in the table is measured on it alone. Without it, on `validation`, and a note says
+            so.
         epochs: passes over `train` in every stage.
-        learning_rate: at the start of every stage; it falls to zero by a cosine.
+        learning_rate: at the start of every stage, above 0; it falls to zero by a cosine. None: the optimizer's own.
         optimizer: name or instance of a Keras optimizer.
-        loss, metrics: as in Keras `compile`; by default those that the model was compiled with, else what its outputs ask
-            for.
-        seed: of shuffling and dropout.
+        loss, metrics: as in Keras `compile`; by default those that the model was compiled with, else what its outputs
+            ask for.
+        seed: of dropout and of whatever else is random in a stage.
+        directory: a folder that holds the finished stages until the result is saved, so that a run which is killed is
+            not lost.
+        resume: go on behind the stages that `directory` holds, with the same result as a run that never stopped.
         verbose: as in Keras `fit`.
 
     Raises:
         StageFailed: a stage could not be run; its `result` holds what the stages before reached.
         InvalidData: the data does not fit the model.
+        OutputExists: `directory` holds a run and `resume` is false.
+        InvalidFile: `directory` holds the run of another model, recipe or setting.
     """
     check_keras_model(model)
     recipe = as_recipe(recipe)
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise InvalidArgument(f"`epochs` must be a whole number, at least 1, received {epochs!r}.")
+    _check(epochs, optimizer, learning_rate, directory, resume)
     splits = data_stage.load(SimpleNamespace(train=train, validation=validation, test=test))
     data_stage.check_fits(model, splits)
-    keras.utils.set_random_seed(seed)
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss, "metrics": metrics}
-    settings = {**_compiled_settings(model), **{k: v for k, v in settings.items() if v is not None}}
-    run = _Run(model, splits, {**settings, "epochs": epochs, "verbose": verbose}, seed)
-    return run.run(recipe)
+    settings = {**_compiled_settings(model), **{k: v for k, v in settings.items() if v is not None}, "epochs": epochs}
+    work = Work(directory, _identity(model, recipe, splits, settings, seed), resume=resume)
+    return _Run(model, splits, {**settings, "verbose": verbose}, seed, work).run(recipe)
 
 
 class _Run:
     """One recipe on one model."""
 
-    def __init__(self, model: keras.Model, splits: Any, settings: dict[str, Any], seed: int):
-        self.original, self.splits, self.settings, self.seed = model, splits, settings, seed
-        self.scratch = new_scratch()
-        self.notes: list[str] = []
+    def __init__(self, model: keras.Model, splits: Any, settings: dict[str, Any], seed: int, work: Work):
+        self.original, self.splits, self.settings, self.seed, self.work = model, splits, settings, seed, work
         self.judge = splits.test if splits.test is not None else splits.validation
+        self.notes: tuple[str, ...] = ()
         if splits.test is None:
-            self.notes.append(
-                "No test split was given: quality was measured on the validation split."
-                if splits.validation is not None
-                else "No test split was given: quality was not measured."
-            )
+            where = "was measured on the validation split" if splits.validation is not None else "was not measured"
+            self.notes = (f"No test split was given: quality {where}.",)
 
     def run(self, recipe: Recipe) -> Result:
-        model = clone(self.original)
-        stages = [self.measured("float", model, {}, time.monotonic())]
+        names = ["float", *(f"{number} {describe(stage)}" for number, stage in enumerate(recipe.stages, start=1))]
+        stages = self.work.finished(names)
+        model = self.start(stages)
         promised: list[Technique] = []
         for number, stage in enumerate(recipe.stages, start=1):
+            promised = _still_promised(promised, stage)
+            if number < len(stages):
+                self.say(f"Stage {number} of {len(recipe.stages)}: {describe(stage)}: finished before")
+                continue
+            self.say(f"Stage {number} of {len(recipe.stages)}: {describe(stage)}")
             try:
-                started = time.monotonic()
-                model, history = self.train(stage, model, number, len(recipe.stages))
-                promised = _still_promised(promised, stage)
-                invariants.check_model(promised, model)
-                stages.append(self.measured(f"{number} {describe(stage)}", model, history, started))
-                invariants.check_file(model, stages[-1].measurement)
-            except TfbigError as error:
-                so_far = self.result(recipe, model, stages) if number > 1 else None
-                raise StageFailed(f"Stage {number} ({describe(stage)}) failed: {error}", so_far) from error
+                model, result = self.stage(stage, names[number], model, number, promised)
+            except Exception as error:  # Nothing that goes wrong here may cost what was reached before.
+                raise self.failed(recipe, number, model, stages, error) from error
+            stages.append(result)
         return self.result(recipe, model, stages)
 
-    def result(self, recipe: Recipe, model: keras.Model, stages: list[StageResult]) -> Result:
-        return Result(
-            model, recipe, tuple(stages), self.seed, tuple(self.notes), test=self.judge, scratch=self.scratch
-        )
+    def start(self, stages: list[StageResult]) -> keras.Model:
+        """The model that the next stage works on; measures the original if that was not done yet."""
+        if stages:
+            # As many iterations of the data as the finished stages made: the next ones get the order that they would
+            # have got.
+            feed(self.splits.train).epochs_from((len(stages) - 1) * self.settings["epochs"], 0)
+            return self.work.model(stages[-1], self.original)
+        try:
+            started = time.monotonic()
+            model = clone(self.original)
+            stages.append(self.measured("float", model, {}, started))
+            self.work.keep(stages[0], model)
+        except Exception:
+            self.work.forget()
+            raise
+        return model
 
-    def train(self, stage: Stage, model: keras.Model, number: int, count: int) -> tuple[keras.Model, dict]:
-        """The model after the stage, and the history of its training."""
+    def stage(
+        self, stage: Stage, name: str, model: keras.Model, number: int, promised: list[Technique]
+    ) -> tuple[keras.Model, StageResult]:
+        """The model after one stage, and what was measured on its file."""
+        started = time.monotonic()
+        keras.utils.set_random_seed(self.seed + number)
+        model, history = self.train(stage, model)
+        invariants.check_model(promised, model)
+        result = self.measured(name, model, history, started)
+        invariants.check_file(model, result.measurement)
+        self.work.keep(result, model)
+        return model, result
+
+    def train(self, stage: Stage, model: keras.Model) -> tuple[keras.Model, dict]:
+        """The model after the training of a stage, and the history of it."""
         techniques = _in_order(stage, model, self.original)
         for technique in techniques:
             model = technique.prepare(model)
-        if self.settings["verbose"]:
-            print(f"\nStage {number} of {count}: {describe(stage)}", flush=True)
         callbacks = [callback for technique in techniques for callback in technique.callbacks()]
         history = training.fit(
             model,
@@ -134,10 +163,66 @@ class _Run:
         return model, history.history
 
     def measured(self, name: str, model: keras.Model, history: dict, started: float) -> StageResult:
-        file = Path(self.scratch.name) / f"{name.replace(' ', '-').replace('+', 'and')}.tflite"
-        export(model, file)
+        file = export(model, self.work.file(name))
         measurement = measure(file, self.judge)
-        return StageResult(name, file, measurement, time.monotonic() - started, history)
+        result = StageResult(name, file, measurement, time.monotonic() - started, history)
+        self.say(f"{file.name}: {_told(measurement)}", indent="  ")
+        return result
+
+    def result(self, recipe: Recipe, model: keras.Model, stages: list[StageResult], *notes: str) -> Result:
+        return Result(model, recipe, tuple(stages), self.seed, (*self.notes, *notes), test=self.judge, work=self.work)
+
+    def failed(
+        self, recipe: Recipe, number: int, model: keras.Model, stages: list[StageResult], error: Exception
+    ) -> StageFailed:
+        """The error to raise; it carries the result of the stages before, with a recipe of just these."""
+        kind = "" if isinstance(error, TfbigError) else f"{type(error).__name__}: "
+        message = f"Stage {number} ({describe(recipe.stages[number - 1])}) failed: {kind}{error}"
+        if number == 1:
+            self.work.forget()
+            return StageFailed(message)
+        done = Recipe(recipe.stages[: number - 1], recipe.name, recipe.description)
+        note = f"The recipe was not finished. {message}"
+        return StageFailed(message, self.result(done, model, stages, note))
+
+    def say(self, text: str, indent: str = "\n") -> None:
+        if self.settings["verbose"]:
+            print(f"{indent}{text}", flush=True)
+
+
+def _check(epochs: object, optimizer: Any, learning_rate: float | None, directory: Any, resume: bool) -> None:
+    """Raises now what would else be raised after the original has been exported and measured."""
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise InvalidArgument(f"`epochs` must be a whole number, at least 1, received {epochs!r}.")
+    if resume and directory is None:
+        raise InvalidArgument("`resume` needs `directory`, the folder that holds the finished stages, received None.")
+    if isinstance(optimizer, str):
+        training.optimizer(optimizer, learning_rate=learning_rate)
+
+
+def _identity(model: keras.Model, recipe: Recipe, splits: Any, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """What makes two runs the same run."""
+    return {
+        "model": fingerprint(model),
+        "recipe": recipe.get_config()["stages"],
+        "data": [str(splits.train.element_spec), int(splits.train.cardinality())],
+        "seed": seed,
+        **{name: value if isinstance(value, int | float | str) else _kind(value) for name, value in settings.items()},
+    }
+
+
+def _kind(value: Any) -> Any:
+    """Settings that are objects, as what can be compared between processes."""
+    if hasattr(value, "get_config"):
+        return [type(value).__name__, value.get_config()]
+    if isinstance(value, list | tuple):
+        return [_kind(item) for item in value]
+    return value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+
+
+def _told(m: Measurement) -> str:
+    quality = [f"{m.quality_name} {quality_text(m.quality, m.quality_name)}"] if m.quality is not None else []
+    return ", ".join([*quality, f"{count_text(m.bytes)} bytes", f"{count_text(m.gzip_bytes)} gzipped"])
 
 
 def _in_order(stage: Stage, model: keras.Model, original: keras.Model) -> list[Technique]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tfbig.files import atomic_folder
 from tfbig.measurement.inspect import inspect
 from tfbig.measurement.measure import Measurement, measure
 from tfbig.report.environment import environment
+from tfbig.report.html import html
 from tfbig.report.report import Report, Row
 
 
@@ -32,7 +33,7 @@ class StageFailed(TfbigError, RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class StageResult:
-    """A stage, its LiteRT file, and what was measured on that file."""
+    """A stage, its file, and what was measured on that file."""
 
     name: str
     file: Path
@@ -50,10 +51,10 @@ class Result:
         recipe: what was done.
         stages: what was measured; the first is the original model as a float LiteRT file.
         seed: of the training.
-        saved: what `save` wrote besides LiteRT files, measured.
         notes: what a reader of the figures must know.
+        saved: what `save` wrote besides LiteRT files, measured.
         test: the data that the quality was measured on.
-        scratch: the temporary folder that holds the stages' files until `save` copies them; it goes with the result.
+        work: holds the stages' files until `save` copies them; see `tfbig.pipeline.work`.
     """
 
     model: keras.Model
@@ -63,7 +64,7 @@ class Result:
     notes: tuple[str, ...] = ()
     saved: tuple[StageResult, ...] = ()
     test: Any = dataclasses.field(default=None, repr=False, compare=False)
-    scratch: Any = dataclasses.field(default=None, repr=False, compare=False)
+    work: Any = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def file(self) -> Path:
@@ -73,64 +74,65 @@ class Result:
     @property
     def table(self) -> str:
         """The before and after of every stage, as text."""
-        from tfbig.report.table import text
+        return str(self.report)
 
-        return text(self.report)
-
-    @property
+    @functools.cached_property
     def report(self) -> Report:
         """All figures, with the recipe, the environment and what is inside the files."""
-        return self.report_from(None)
+        return self._report(None)
 
     def save(self, folder: str | os.PathLike, *, saved_model: bool = False, overwrite: bool = False) -> Result:
         """Writes `model.keras`, `model.tflite`, `report.html`, `report.json` and `recipe.json` into `folder`.
 
-        `stages/` holds the LiteRT files of all stages; `model.tflite` is the last of them. Every file is read back and
-        measured where it lies.
+        `model.tflite` and those of the earlier stages, in `stages/`, are the files that were measured, byte for byte.
+        The others are read back and measured where they lie.
 
         Args:
             saved_model: write the folder `saved_model/` too.
             overwrite: replace what `folder` holds.
 
         Returns:
-            The result with the saved files, and their figures, in place of the temporary ones.
+            The result with the saved files in place of the temporary ones.
 
         Raises:
             OutputExists: `folder` holds something and `overwrite` is false.
         """
-        from tfbig.report.html import html
-
         with atomic_folder(folder, overwrite=overwrite) as partial:
-            (partial / "stages").mkdir()
-            for stage in self.stages:
-                shutil.copyfile(stage.file, partial / "stages" / stage.file.name)
-            shutil.copyfile(self.file, partial / "model.tflite")
-            saved = [self._saved(partial, "model.keras")]
-            if saved_model:
-                saved.append(self._saved(partial, "saved_model"))
-            moved = tuple(dataclasses.replace(s, file=partial / "stages" / s.file.name) for s in self.stages)
-            written = dataclasses.replace(self, stages=moved, saved=tuple(saved))
-            report = written.report_from(partial)
+            saved = [self._saved(partial, name) for name in ("model.keras", *(["saved_model"] if saved_model else []))]
+            written = dataclasses.replace(self, stages=self._copied(partial), saved=tuple(saved))
+            report = written._report(partial)
             report.save(partial / "report.json")
             (partial / "report.html").write_text(html(report), encoding="utf-8")
             (partial / "recipe.json").write_text(self.recipe.to_json(), encoding="utf-8")
-        final = Path(folder)
-        return dataclasses.replace(
-            written,
-            stages=tuple(dataclasses.replace(s, file=final / s.file.relative_to(partial)) for s in moved),
-            saved=tuple(dataclasses.replace(s, file=final / s.file.relative_to(partial)) for s in saved),
-        )
+        if self.work is not None:
+            self.work.forget()
+        return written._moved(partial, Path(folder))
 
     def _saved(self, folder: Path, name: str) -> StageResult:
         started = time.monotonic()
         path = export(self.model, folder / name)
         return StageResult(name, path, measure(path, self.test), time.monotonic() - started, {})
 
-    def report_from(self, folder: Path | None) -> Report:
-        """The report, with file names relative to `folder` where they lie in it."""
-        results = (*self.stages, *self.saved)
-        names = [str(r.file.relative_to(folder) if folder else r.file) for r in results]
-        inspections = {n: inspect(r.file) for n, r in zip(names, results, strict=True) if r.file.suffix == ".tflite"}
+    def _copied(self, folder: Path) -> tuple[StageResult, ...]:
+        (folder / "stages").mkdir()
+        targets = [folder / "stages" / stage.file.name for stage in self.stages[:-1]] + [folder / "model.tflite"]
+        for stage, target in zip(self.stages, targets, strict=True):
+            shutil.copyfile(stage.file, target)
+        return tuple(dataclasses.replace(s, file=target) for s, target in zip(self.stages, targets, strict=True))
+
+    def _moved(self, old: Path, new: Path) -> Result:
+        def moved(results: tuple[StageResult, ...]) -> tuple[StageResult, ...]:
+            return tuple(dataclasses.replace(r, file=new / r.file.relative_to(old)) for r in results)
+
+        return dataclasses.replace(self, stages=moved(self.stages), saved=moved(self.saved))
+
+    def _report(self, folder: Path | None) -> Report:
+        """The report, with file names relative to `folder` if it is given.
+
+        What is delivered stands last, behind the other files of the same model: a verdict speaks of the last row.
+        """
+        results = (*self.stages[:-1], *self.saved, self.stages[-1])
+        names = [str(r.file.relative_to(folder)) if folder else str(r.file) for r in results]
         return Report(
             title=self.model.name,
             rows=tuple(
@@ -142,13 +144,12 @@ class Result:
             environment=environment(seed=self.seed),
             notes=self.notes,
             files={r.name: name for name, r in zip(names, results, strict=True)},
-            inspections=inspections,
+            inspections={
+                name: dataclasses.replace(inspect(r.file), file=name)
+                for name, r in zip(names, results, strict=True)
+                if r.file.suffix == ".tflite"
+            },
         )
 
     def __str__(self) -> str:
         return self.table
-
-
-def new_scratch() -> tempfile.TemporaryDirectory:
-    """A folder for the files of a run; it is removed with the result that holds it."""
-    return tempfile.TemporaryDirectory(prefix="tfbig-result-", ignore_cleanup_errors=True)

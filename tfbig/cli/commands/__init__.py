@@ -1,4 +1,5 @@
 """One file per command: `HELP`, `EXAMPLE`, `add_arguments(parser)` and `run(arguments)`.
 
-What is heavy is imported in `run`, so that `tfbig --help` answers at once.
+`run` prints for people, unless `--json` was given, and returns what `--json` prints. What is heavy is imported in
+`run`, so that `tfbig --help` answers at once.
 """

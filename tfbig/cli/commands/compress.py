@@ -3,49 +3,87 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
 
 from tfbig.cli import options
-from tfbig.cli.terminal import import_tensorflow, print_json, verbosity
+from tfbig.cli.terminal import show_result, verbosity
+from tfbig.errors import OutputExists
+from tfbig.files import refuse_existing
 
 HELP = "compress a model with a recipe, and measure every file that comes out"
 EXAMPLE = "tfbig compress my_model.keras --data images:photos/ --recipe small --out saved_models/my_model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a .keras, .h5 or SavedModel file")
+    options.add_model(parser)
     options.add_data(parser)
     parser.add_argument("--recipe", required=True, metavar="RECIPE", help="a recipe's name, or a .yaml or .json file")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the result")
+    parser.add_argument("--saved-model", action="store_true", help="write a SavedModel folder too")
     options.add_training(parser, epochs=3)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a run that was killed; keep its stages on Ctrl-C"
+    )
     options.add_overwrite(parser)
-    options.add_unsafe(parser)
     options.add_output(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    from tfbig.files import refuse_existing
-
-    refuse_existing(arguments.out, arguments.overwrite)
-    import_tensorflow()
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    out, work = Path(arguments.out), Path(f"{Path(arguments.out)}.partial")
+    _check_outputs(out, work, arguments)
     import tfbig
+    from tfbig.pipeline.result import StageFailed
 
     recipe = tfbig.Recipe.load(arguments.recipe)
     model = tfbig.load(arguments.model, unsafe=arguments.unsafe)
     data = options.load_data(arguments, model)
-    result = tfbig.compress(
-        model,
-        recipe,
-        train=data.train,
-        validation=data.validation,
-        test=data.test,
-        epochs=arguments.epochs,
-        optimizer=arguments.optimizer,
-        learning_rate=arguments.learning_rate,
-        seed=arguments.seed,
-        verbose=verbosity(arguments),
-    )
-    result.save(arguments.out, overwrite=arguments.overwrite)
-    if arguments.json:
-        print_json(result.report.to_dict())
-    else:
-        print(f"\n{result}\n\nThe files and report.html are in {arguments.out}")
+    tfbig.data.check_fits(model, data)
+    if not arguments.resume:
+        shutil.rmtree(work, ignore_errors=True)
+    try:
+        result = _compressed(model, recipe, data, work, arguments)
+    except StageFailed as failure:
+        if failure.result is None:
+            raise
+        failure.result.save(out, saved_model=arguments.saved_model, overwrite=arguments.overwrite)
+        raise StageFailed(f"{failure}\nThe result of the stages before it is in {out}") from failure
+    result.save(out, saved_model=arguments.saved_model, overwrite=arguments.overwrite)
+    return show_result(out, arguments)
+
+
+def _compressed(model: Any, recipe: Any, data: Any, work: Path, arguments: argparse.Namespace) -> Any:
+    import tfbig
+
+    try:
+        return tfbig.compress(
+            model,
+            recipe,
+            train=data.train,
+            validation=data.validation,
+            test=data.test,
+            epochs=arguments.epochs,
+            optimizer=arguments.optimizer,
+            learning_rate=arguments.learning_rate,
+            seed=arguments.seed,
+            directory=work,
+            resume=arguments.resume,
+            verbose=verbosity(arguments),
+        )
+    except KeyboardInterrupt:
+        if arguments.resume:
+            print(f"tfbig: the finished stages are in {work}; --resume goes on from there.", file=sys.stderr)
+        else:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _check_outputs(out: Path, work: Path, arguments: argparse.Namespace) -> None:
+    refuse_existing(out, arguments.overwrite)
+    if work.exists() and not (arguments.resume or arguments.overwrite):
+        raise OutputExists(
+            f"`{work}` holds the finished stages of a run that was killed. Go on from there with --resume, or start "
+            "again with --overwrite."
+        )

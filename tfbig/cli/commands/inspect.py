@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from tfbig.cli import options
-from tfbig.cli.terminal import print_json
 
 HELP = "show what is inside a LiteRT file, and which operations stayed float and why"
 EXAMPLE = "tfbig inspect my_model.tflite"
@@ -16,11 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_output(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     import tfbig
 
     inspection = tfbig.inspect(arguments.file)
-    if arguments.json:
-        print_json(inspection.to_dict())
-    else:
+    if not arguments.json:
         print(inspection)
+    return inspection.to_dict()

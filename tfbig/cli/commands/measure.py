@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import Any
 
 from tfbig.cli import options
-from tfbig.cli.terminal import import_tensorflow, print_json
 
 HELP = "measure a file: quality, bytes, zeros, latency"
 EXAMPLE = "tfbig measure my_model.tflite --data digits"
@@ -15,21 +15,45 @@ EXAMPLE = "tfbig measure my_model.tflite --data digits"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a .tflite, .keras or .h5 file, or a SavedModel folder")
     options.add_data(parser, required=False)
+    parser.add_argument(
+        "--metric", metavar="NAME", help="accuracy, top5_accuracy, mae, mse or rmse (default: by the labels)"
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the interpreter (default 1)")
     parser.add_argument("--runs", type=int, default=50, metavar="N", help="timed invocations (default 50)")
     options.add_output(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    import_tensorflow()
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     import tfbig
 
     data = options.load_data(arguments) if arguments.data else None
-    measurement = tfbig.measure(arguments.file, data, threads=arguments.threads, runs=arguments.runs)
-    values = dataclasses.asdict(measurement)
-    if arguments.json:
-        print_json(values)
-    else:
-        for name, value in values.items():
-            if value is not None:
-                print(f"{name.replace('_', ' '):18} {value:,}" if isinstance(value, int) else f"{name.replace('_', ' '):18} {value}")
+    measurement = tfbig.measure(
+        arguments.file, data, threads=arguments.threads, runs=arguments.runs, metric=arguments.metric
+    )
+    if not arguments.json:
+        for name, text in _lines(measurement):
+            print(f"{name:22} {text}")
+    return dataclasses.asdict(measurement)
+
+
+def _lines(m: Any) -> list[tuple[str, str]]:
+    from tfbig.report.figures import count_text, latency_text, percent_text, quality_text
+
+    quality = [
+        (m.quality_name.replace("_", " "), f"{quality_text(m.quality, m.quality_name)} on {m.samples:,} samples")
+    ]
+    threads = "1 thread" if m.threads == 1 else f"{m.threads} threads"
+    latency = [
+        ("latency, median", f"{latency_text(m.latency_ms)} ms, {threads}"),
+        ("latency, 95th percentile", f"{latency_text(m.latency_p95_ms)} ms"),
+    ]
+    return [
+        ("file", str(m.file)),
+        *(quality if m.quality is not None else []),
+        ("bytes", count_text(m.bytes)),
+        ("bytes after gzip", count_text(m.gzip_bytes)),
+        ("parameters", count_text(m.parameters)),
+        ("zero weights", percent_text(m.zero_fraction)),
+        ("distinct weights", count_text(m.distinct_weights)),
+        *(latency if m.latency_ms is not None else []),
+    ]

@@ -1,14 +1,15 @@
-"""`tfbig report`: the report of a results folder, written again or printed."""
+"""`tfbig report`: the report of a results folder, written again and printed."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from tfbig.cli import options
-from tfbig.cli.terminal import print_json
+from tfbig.files import atomic_file
 
-HELP = "print a result's table, and write its report.html and report.md again"
+HELP = "print a result's table, and write its report.html and report.md from its report.json"
 EXAMPLE = "tfbig report saved_models/demo"
 
 
@@ -17,18 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_output(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    from tfbig.files import atomic_file
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from tfbig.report.html import html
     from tfbig.report.markdown import markdown
     from tfbig.report.report import Report
+    from tfbig.report.table import print_report
 
     folder = Path(arguments.folder)
     report = Report.load(folder / "report.json")
     for name, text in (("report.html", html(report)), ("report.md", markdown(report))):
         with atomic_file(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
-    if arguments.json:
-        print_json(report.to_dict())
-    elif not arguments.quiet:
-        print(f"{report}\n\nWrote {folder / 'report.html'} and {folder / 'report.md'}")
+    if not arguments.json:
+        print_report(report)
+    if not (arguments.json or arguments.quiet):
+        print(f"\nWrote {folder / 'report.html'} and {folder / 'report.md'}")
+    return report.to_dict()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from tfbig.cli import options
-from tfbig.cli.terminal import import_tensorflow, print_json, verbosity
+from tfbig.cli.terminal import verbosity
 from tfbig.errors import InvalidArgument
+from tfbig.files import refuse_existing
 
 HELP = "build a model by name, train it, and save it as .keras"
 EXAMPLE = "tfbig train resnet --data fashion_mnist --set depth=8 --epochs 8 --out resnet8.keras"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="a builder such as resnet, mlp, mobilenet, or a keras.applications name")
+    parser.add_argument(
+        "name", metavar="NAME", help="a builder such as resnet, mlp, mobilenet, or a keras.applications name"
+    )
     options.add_data(parser)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an argument of the builder")
     parser.add_argument("--out", required=True, metavar="FILE", help="the .keras file to write")
@@ -26,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_output(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    from tfbig.files import refuse_existing
-
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     refuse_existing(arguments.out, arguments.overwrite)
-    import_tensorflow()
+    settings = _settings(arguments.set)
+    if Path(arguments.out).suffix != ".keras":
+        raise InvalidArgument(f"`--out` must be the name of a .keras file, received '{arguments.out}'.")
     import keras
 
     import tfbig
@@ -38,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     keras.utils.set_random_seed(arguments.seed)
     data = options.load_data(arguments)
     shape = {"input_shape": data.spec.input_shape, "classes": data.spec.classes}
-    model = tfbig.models.build(arguments.name, **{**shape, **_settings(arguments.set)})
+    model = tfbig.models.build(arguments.name, **{**shape, **settings})
     history = tfbig.training.fit(
         model,
         data.train,
@@ -53,10 +58,9 @@ def run(arguments: argparse.Namespace) -> None:
     )
     path = tfbig.export(model, arguments.out, overwrite=arguments.overwrite)
     last = {name: values[-1] for name, values in history.history.items()}
-    if arguments.json:
-        print_json({"file": str(path), **last})
-    elif not arguments.quiet:
+    if not (arguments.json or arguments.quiet):
         print(f"Wrote {path}: " + ", ".join(f"{name} {value:.4f}" for name, value in last.items()))
+    return {"file": str(path), **last}
 
 
 def _settings(pairs: list[str]) -> dict[str, object]:
