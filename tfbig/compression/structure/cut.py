@@ -48,12 +48,13 @@ class Cut:
         They are the units of its output, the heads of an attention layer, or the product of both axes of an
         EinsumDense.
         """
-        found: dict[str, tuple[int, int]] = {}
+        found: dict[tuple[str, int], tuple[int, int]] = {}
         for producer in self.dependencies.producers:
-            before, after = found.get(producer.layer.name, (1, 1))
-            kept = self.count(producer.labels)
-            found[producer.layer.name] = before * len(producer.labels), after * kept
-        return {name: width for name, width in found.items() if width[1] < width[0]}
+            key = producer.layer.name, id(producer.variable)
+            before, after = found.get(key, (1, 1))
+            found[key] = before * len(producer.labels), after * self.count(producer.labels)
+        narrower = {key: width for key, width in found.items() if width[1] < width[0]}
+        return {name: width for (name, _), width in reversed(narrower.items())}
 
     def kept(self, variable: keras.Variable) -> dict[int, np.ndarray]:
         """For each axis of a weight that gets shorter, the flags of the indices that stay."""

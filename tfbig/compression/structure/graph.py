@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
-from tfbig.errors import InvalidArgument, InvalidModel
+from tfbig.errors import InvalidArgument, InvalidModel, unknown
 
 Shape = tuple[int | None, ...]
 
@@ -92,6 +92,11 @@ def run(
     return keras.tree.pack_sequence_as(function._outputs_struct, [values[id(x)] for x in function.outputs])
 
 
+def input_layers(model: keras.Model) -> list[keras.layers.InputLayer]:
+    """The layers where the model's inputs enter."""
+    return [x._keras_history.operation for x in _functional(model).inputs]
+
+
 def pack_inputs(model: keras.Model, inputs: Sequence[Any]) -> Any:
     """Arranges one value per model input in the structure in which the model takes them."""
     return keras.tree.pack_sequence_as(_functional(model)._inputs_struct, list(inputs))
@@ -163,6 +168,21 @@ def layer_names(model: keras.Model) -> set[str]:
     for layer in model.layers:
         names |= layer_names(layer) if is_graph(layer) else {layer.name}
     return names
+
+
+def check_names(argument: str, names: Any) -> tuple[str, ...]:
+    """Returns an option that lists layers as a tuple; raises `InvalidArgument` if it is something else."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InvalidArgument(f"`{argument}` must be a list of layer names, received {names!r}.")
+    return tuple(names)
+
+
+def check_layers(argument: str, names: Sequence[str], model: keras.Model) -> None:
+    """Raises `InvalidArgument` if the model has no layer of one of these names; the message has the nearest."""
+    known = layer_names(model)
+    for name in names:
+        if name not in known:
+            raise unknown(f"layer in `{argument}`", name, known)
 
 
 def channel_axis(layer: keras.Layer, rank: int) -> int:

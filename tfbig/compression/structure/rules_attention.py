@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tfbig.compression.structure.atoms import Labels
-from tfbig.compression.structure.flow import Channels, Count, Flow, NotUnderstood, count_of, rule
+from tfbig.compression.structure.flow import Channels, Count, Flow, NotUnderstood, count_of, fixed, rule
 from tfbig.compression.structure.graph import Call
 from tfbig.compression.structure.rules_pointwise import activate, broadcast
 
@@ -81,6 +81,15 @@ def dot_product_attention(call: Call, flow: Flow) -> Channels:
         flow.atoms.freeze(channels[3])
     heads = flow.atoms.merge(flow.atoms.merge(query[2], key[2]), value[2])
     return Channels((None, None, heads, value[3]), zero=value.zero)
+
+
+@rule("Attention")
+def attention(call: Call, flow: Flow) -> list[Channels]:
+    if call.operation.score_mode != "dot" or len(call.inputs) > 3:
+        raise NotUnderstood
+    query, value, key = (flow.only(flow.of(x), -1) for x in (*call.inputs, call.inputs[1])[:3])
+    contract(flow, [(query, -1), (key, -1)])
+    return [value, *(fixed(x) for x in call.outputs[1:])]
 
 
 @rule("MultiHeadAttention")

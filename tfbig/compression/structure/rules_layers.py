@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tfbig.compression.structure.atoms import Labels
-from tfbig.compression.structure.flow import Channels, Flow, NotUnderstood, count_of, rule
+from tfbig.compression.structure.flow import Channels, Flow, NotUnderstood, count_of, fixed, rule
 from tfbig.compression.structure.graph import Call, channel_axis
 from tfbig.compression.structure.rules_pointwise import activate
 
@@ -139,14 +139,17 @@ def embedding(call: Call, flow: Flow) -> Channels:
     return Channels((*x.axes, labels))
 
 
-@rule("LSTM", "GRU", "SimpleRNN")
-def recurrent(call: Call, flow: Flow) -> Channels | list[Channels]:
+@rule("LSTM", "GRU", "SimpleRNN", "Bidirectional")
+def recurrent(call: Call, flow: Flow) -> list[Channels]:
     """What enters may shrink; the units stay, for the state feeds back."""
-    if len(call.inputs) > 1:
+    layer = call.operation
+    sides = [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
+    if len(call.inputs) > 1 or not all(hasattr(getattr(side, "cell", None), "kernel") for side in sides):
         raise NotUnderstood
     x = flow.only(flow.of(call.inputs[0]), -1)
-    flow.bind(call.operation.cell.kernel, 0, x[-1])
-    return [Channels((None,) * len(output.shape)) for output in call.outputs]
+    for side in sides:
+        flow.bind(side.cell.kernel, 0, x[-1])
+    return [fixed(output) for output in call.outputs]
 
 
 def _repeat(labels: Labels, times: int) -> Labels:

@@ -58,7 +58,10 @@ POINTWISE_OPS = (
     *("Square", "Sqrt", "Rsqrt", "Erf", "Sin", "Cos", "Clip", "Cast", "StopGradient", "Sign", "Log", "Log1p"),
     *("SoftShrink", "HardShrink", "TanhShrink", "Squareplus", "Reciprocal"),
 )
-BINARY_OPS = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Maximum", "Minimum", "Power", "Where")
+BINARY_OPS = (
+    *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Maximum", "Minimum", "Power", "Where"),
+    *("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual", "LogicalAnd", "LogicalOr"),
+)
 
 
 def activate(flow: Flow, activation: Any, channels: Channels) -> Channels:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import numpy as np
 
@@ -100,11 +102,33 @@ def concatenate(call: Call, flow: Flow) -> Channels:
         if axis == along:
             axes.append(_joined(parts, [x.shape[axis] for x in call.inputs], axis))
             continue
-        merged = parts[0][axis]
-        for part in parts[1:]:
-            merged = flow.atoms.merge(merged, part[axis])
-        axes.append(merged)
+        axes.append(functools.reduce(flow.atoms.merge, [part[axis] for part in parts]))
     return Channels(tuple(axes), all(part.zero for part in parts))
+
+
+@rule("ops.Stack")
+def stack(call: Call, flow: Flow) -> Channels:
+    if len(keras.tree.flatten((call.args, call.kwargs))) != len(call.inputs):
+        raise NotUnderstood
+    parts = [flow.of(x) for x in call.inputs]
+    axes = [functools.reduce(flow.atoms.merge, facing) for facing in zip(*(x.axes for x in parts), strict=True)]
+    axes.insert(call.operation.axis % (len(axes) + 1), None)
+    return Channels(tuple(axes), all(part.zero for part in parts))
+
+
+@rule("ops.Pad")
+def pad(call: Call, flow: Flow) -> Channels:
+    """What is added at the ends stays; only constants are understood on an axis of channels."""
+    operation, x = call.operation, flow.of(call.inputs[0])
+    widths = list(operation.pad_width) * (len(x.axes) if len(operation.pad_width) == 1 else 1)
+    padded = [axis for axis, ends in enumerate(widths) if any(ends)]
+    if operation.mode != "constant":
+        x, padded = flow.whole(x, *padded), []
+    axes = list(x.axes)
+    for axis in padded:
+        if (labels := axes[axis]) is not None:
+            axes[axis] = np.pad(labels, widths[axis])
+    return Channels(tuple(axes), x.zero)
 
 
 @rule("ops.Split")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from tfbig.compression.structure.graph import describe, is_graph, pack_inputs, run
+from tfbig.compression.structure.graph import describe, input_layers, is_graph, pack_inputs, run
 from tfbig.errors import InvalidModel
 
 Operations = Sequence[keras.Operation]
@@ -57,10 +57,9 @@ class Surgery:
         return keras.Sequential([*self._inputs(model), *layers], name=model.name)
 
     def _inputs(self, model: keras.Model) -> list[keras.KerasTensor]:
-        return [
-            keras.Input(batch_shape=shape, dtype=x.dtype, name=x.name, sparse=x.sparse)
-            for x, shape in zip(model.inputs, self._input_shapes(model), strict=True)
-        ]
+        shapes = self._input_shapes(model)
+        entries = zip(input_layers(model), shapes, strict=True)
+        return [clone(layer, {"batch_shape": shape}).output for layer, shape in entries]
 
     def _operations(self, operation: keras.Operation) -> Operations:
         if id(operation) not in self._replaced:
@@ -87,7 +86,7 @@ def clone(operation: keras.Operation, edits: dict[str, Any] | None = None) -> ke
         return _clone_function(operation, edits)
     try:
         with SafeModeScope(False):  # The layer lives in this process already: nothing foreign is loaded.
-            new = type(operation).from_config({**operation.get_config(), **edits})
+            new = type(operation).from_config({**_unbuilt(operation.get_config()), **edits})
     except (NotImplementedError, TypeError) as error:
         raise InvalidModel(
             f"Layer {describe(operation)} cannot be rebuilt from its configuration; give its class a "
@@ -122,9 +121,21 @@ def copy_weights(
             new.load_assets(folder)
 
 
+def _unbuilt(config: Any) -> Any:
+    """A configuration without the shapes that wrapped layers were built with: new ones may differ."""
+    if isinstance(config, dict):
+        return {key: _unbuilt(value) for key, value in config.items() if key != "build_config"}
+    return [_unbuilt(value) for value in config] if isinstance(config, list) else config
+
+
 def _clone_function(operation: keras.Operation, edits: dict[str, Any]) -> keras.Operation:
-    new = copy.copy(operation)
-    new._inbound_nodes, new._outbound_nodes = [], []
-    for option, value in edits.items():
-        setattr(new, option, value)
+    """A second `keras.ops` operation: it has no weights, but records its place in the graph.
+
+    An edited one is constructed anew, for Keras saves the arguments that it saw then.
+    """
+    if edits:
+        names = inspect.signature(type(operation)).parameters
+        return type(operation)(**{name: edits.get(name, getattr(operation, name)) for name in names})
+    new = object.__new__(type(operation))  # Keras's own copy would save to a file and load it.
+    vars(new).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
     return new
