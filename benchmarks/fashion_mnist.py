@@ -33,7 +33,7 @@ def rows(seed: int) -> Iterator[dict[str, Any]]:
     data = tfbig.data.load(splits, batch_size=128, seed=seed)
     bench = Bench(data, seed)
     keras.utils.set_random_seed(seed)
-    model = tfbig.models.build("resnet", depth=8, input_shape=(28, 28, 1), classes=10)
+    model = tfbig.models.build("resnet", depth=8, input_shape=(28, 28, 1), classes=10, weight_decay=0.0)
     bench.train(model, FLOAT_EPOCHS)
     yield bench.row("float", model)
     yield bench.row("stock post-training int8", model, quantize="int8", calibration=data.train)

@@ -26,9 +26,6 @@ _HOME_OF = {
     "export": "tfbig.exporters.export",
     "measure": "tfbig.measurement.measure",
     "inspect": "tfbig.measurement.inspect",
-    "search": "tfbig.tuning.search",
-    "tune": "tfbig.tuning.tune",
-    "debug": "tfbig.measurement.debug",
 }
 _STAGES = ("data", "models", "training", "compression", "errors")
 
