@@ -25,7 +25,7 @@ from tfbig.pipeline.work import Work, fingerprint
 from tfbig.report.figures import count_text, quality_text
 from tfbig.training.feed import feed
 
-_HOLDS_STRUCTURE = {"prune", "cluster", "quantize", "preserve"}  # techniques that keep zeros and clusters themselves
+_HOLDS_STRUCTURE = {"prune", "quantize", "preserve"}  # techniques that keep zeros and clusters themselves
 
 
 def compress(
@@ -228,8 +228,10 @@ def _told(m: Measurement) -> str:
 def _in_order(stage: Stage, model: keras.Model, original: keras.Model) -> list[Technique]:
     """The stage's techniques in the order of preparing, with what they leave unsaid filled in."""
     techniques: list[Technique] = sorted(stage, key=lambda technique: technique.wraps)
-    if not _HOLDS_STRUCTURE & {t.name for t in techniques} and Preserve().applies_to(model):
-        techniques.insert(0, Preserve())
+    names = {technique.name for technique in techniques}
+    keep = Preserve(clusters="cluster" not in names)
+    if not _HOLDS_STRUCTURE & names and keep.applies_to(model):
+        techniques.insert(0, keep)
     return [t.with_teacher(original) if isinstance(t, Distill) and t.teacher is None else t for t in techniques]
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,15 @@ class Work:
     """
 
     def __init__(self, directory: str | os.PathLike | None, identity: dict[str, Any], *, resume: bool):
-        self._scratch = tempfile.TemporaryDirectory(prefix="tfbig-result-", ignore_cleanup_errors=True)
+        self.scratch = Path(tempfile.mkdtemp(prefix="tfbig-result-"))
+        weakref.finalize(self, shutil.rmtree, self.scratch, ignore_errors=True)
         self.directory = None if directory is None else Path(directory)
         if self.directory is not None:
             _open(self.directory, json.loads(json.dumps(identity, default=str)), resume)
 
     def file(self, stage: str) -> Path:
         """Where the LiteRT file of a stage belongs."""
-        return Path(self._scratch.name) / f"{_file_name(stage)}.tflite"
+        return self.scratch / f"{_file_name(stage)}.tflite"
 
     def keep(self, stage: StageResult, model: keras.Model) -> None:
         """Notes that a stage is finished."""

@@ -48,10 +48,18 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     except StageFailed as failure:
         if failure.result is None:
             raise
-        failure.result.save(out, saved_model=arguments.saved_model, overwrite=arguments.overwrite)
+        _save(failure.result, out, work, arguments)
         raise StageFailed(f"{failure}\nThe result of the stages before it is in {out}") from failure
-    result.save(out, saved_model=arguments.saved_model, overwrite=arguments.overwrite)
+    _save(result, out, work, arguments)
     return show_result(out, arguments)
+
+
+def _save(result: Any, out: Path, work: Path, arguments: argparse.Namespace) -> None:
+    try:
+        result.save(out, saved_model=arguments.saved_model, overwrite=arguments.overwrite)
+    except Exception:
+        _tell_where(work)
+        raise
 
 
 def _compressed(model: Any, recipe: Any, data: Any, work: Path, arguments: argparse.Namespace) -> Any:
@@ -74,10 +82,14 @@ def _compressed(model: Any, recipe: Any, data: Any, work: Path, arguments: argpa
         )
     except KeyboardInterrupt:
         if arguments.resume:
-            print(f"tfbig: the finished stages are in {work}; --resume goes on from there.", file=sys.stderr)
+            _tell_where(work)
         else:
             shutil.rmtree(work, ignore_errors=True)
         raise
+
+
+def _tell_where(work: Path) -> None:
+    print(f"tfbig: the finished stages are in {work}; --resume goes on from there.", file=sys.stderr)
 
 
 def _check_outputs(out: Path, work: Path, arguments: argparse.Namespace) -> None:

@@ -1,0 +1,42 @@
+"""What a stage promised is checked in the model and in the bytes of the file."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+import tfbig
+from tfbig.errors import InvariantBroken
+from tfbig.pipeline import invariants
+
+
+def copy_of(model: keras.Model) -> keras.Model:
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def test_lost_zeros_are_found_in_the_model(small_model):
+    with pytest.raises(InvariantBroken, match=r"has .* zeros, but Prune promised 80.00%.*tfbig.Preserve\(\)"):
+        invariants.check_model([tfbig.Prune(sparsity=0.8)], small_model)
+
+
+def test_kept_zeros_pass(small_model):
+    model = copy_of(small_model)
+    for name in ("stem", "body", "classifier"):
+        kernel = model.get_layer(name).kernel
+        kernel.assign(np.where(np.arange(kernel.numpy().size).reshape(kernel.shape) % 5, 0, kernel))
+    invariants.check_model([tfbig.Prune(sparsity=0.79)], model)
+
+
+def test_lost_zeros_are_found_in_the_file(small_model, tmp_path):
+    model = copy_of(small_model)
+    model.get_layer("classifier").kernel.assign(np.zeros((128, 10)))
+    measurement = tfbig.measure(tfbig.export(model, tmp_path / "zeros.tflite"), latency=False)
+    invariants.check_file(model, measurement)
+    lost = dataclasses.replace(measurement, zero_fraction=0.1)
+    with pytest.raises(InvariantBroken, match=r"'.*zeros.tflite' has 10.00% zeros among its weights, the model"):
+        invariants.check_file(model, lost)
