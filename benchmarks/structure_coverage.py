@@ -114,8 +114,8 @@ def _random_model(name: str) -> keras.Model:
     model = build(weights=None, input_shape=(side, side, 3), classifier_activation=None)
     generator = np.random.default_rng(0)
     for weight in model.weights:
-        if len(weight.shape) == 1 and "normalization" not in weight.path.split("/")[0]:
-            positive = "variance" in weight.path or "gamma" in weight.path
+        if len(weight.shape) == 1 and weight.name not in ("mean", "variance"):  # Those are input statistics.
+            positive = weight.name in ("gamma", "moving_variance")
             low, high = (0.5, 1.5) if positive else (-0.2, 0.2)
             weight.assign(generator.uniform(low, high, weight.shape))
     return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 from structure_models import MODELS, batch_of, outputs_of, randomised
 
 import tfbig
@@ -131,6 +131,30 @@ def test_the_smallest_normalization_scales_go():
     smaller = tfbig.PruneChannels(flops=0.5, importance="batch_norm").prepare(model)
     kept = np.sort(np.argsort(np.abs(gamma))[8:])
     np.testing.assert_array_equal(smaller.get_layer("norm").gamma.numpy(), gamma[kept])
+
+
+def test_scales_are_compared_across_layers_and_norms_are_not():
+    inputs = keras.Input((6, 6, 2))
+    x = layers.BatchNormalization(name="large")(layers.Conv2D(16, 1, name="first")(inputs))
+    x = layers.BatchNormalization(name="small")(layers.Conv2D(16, 1, name="second")(x))
+    model = randomised(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x))))
+    for name in ("small", "second"):
+        weights = model.get_layer(name).weights[0]
+        weights.assign(weights.numpy() * 0.01)
+    options = {"flops": 0.8, "round_to": 4, "floor": 0.25}
+    assert set(tfbig.PruneChannels(importance="batch_norm", **options).plan(model).widths()) == {"second"}
+    assert set(tfbig.PruneChannels(importance="l1", flops=0.5, round_to=4).plan(model).widths()) == {
+        "first",
+        "second",
+    }
+
+
+def test_a_leaky_relu_with_a_threshold_moves_zero_and_is_cut_right():
+    inputs = keras.Input((8,))
+    x = layers.ReLU(negative_slope=0.5, threshold=1.0)(layers.Dense(24)(inputs))
+    model = randomised(keras.Model(inputs, layers.Dense(3)(ops.sum(x, axis=-1, keepdims=True))))
+    with pytest.raises(tfbig.errors.InvalidArgument, match="smallest share that can be reached is 1.000"):
+        tfbig.PruneChannels(flops=0.5).prepare(model)
 
 
 def test_taylor_scores_are_those_of_a_linear_model_by_hand():

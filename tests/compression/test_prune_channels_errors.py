@@ -158,6 +158,12 @@ def test_a_model_that_is_not_built_is_told_how():
         tfbig.PruneChannels(flops=0.5).prepare(model)
 
 
+def test_a_model_without_work_to_save_is_named():
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.MaxPooling2D(2)], name="pool")
+    with pytest.raises(InvalidModel, match="PruneChannels finds no FLOPs in 'pool': it has no layer that"):
+        tfbig.PruneChannels(flops=0.5).prepare(model)
+
+
 def test_something_else_is_not_a_model():
     with pytest.raises(InvalidModel, match=r"needs a Keras 3 model, received str. Load the model with tfbig.load"):
         tfbig.PruneChannels(flops=0.5).prepare("model.keras")

@@ -75,6 +75,19 @@ def test_a_vocabulary_is_carried_over():
     assert _copy(model).get_layer("words").get_vocabulary() == lookup.get_vocabulary()
 
 
+class OwnCell(layers.SimpleRNNCell):
+    """A class that Keras has not been told of."""
+
+
+def test_functions_and_classes_of_ones_own_are_carried_over():
+    inputs = keras.Input((5, 4))
+    x = layers.Dense(6, activation=lambda x: ops.flip(x, -1))(inputs)
+    x = layers.Lambda(lambda x: x * 2.0, name="twice")(layers.Activation(lambda x: x + 1.0)(x))
+    model = randomised(keras.Model(inputs, layers.RNN(OwnCell(3))(x)))
+    batch = batch_of(model)
+    np.testing.assert_array_equal(outputs_of(_copy(model), batch)[0], outputs_of(model, batch)[0])
+
+
 def test_inputs_keep_names_types_and_options():
     inputs = {
         "ids": keras.Input((5,), dtype="int32", name="ids"),

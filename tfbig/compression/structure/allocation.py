@@ -12,6 +12,8 @@ import numpy as np
 from tfbig.compression.structure.dependency import Dependencies
 from tfbig.compression.structure.flops import Product, products
 
+CLOSE = 0.95  # A result from here to 1 times the goal is as good as any: importance decides.
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
@@ -41,23 +43,27 @@ class Allocation:
     smallest: float
 
 
-def groups(dependencies: Dependencies, scores: np.ndarray, *, floor: float, round_to: int) -> list[Group]:
-    """Collects removable channels that lie on exactly the same axes, with the widths that rounding allows."""
-    root = dependencies.root
-    members = _signatures(dependencies)
-    widths = _channels_each(dependencies)
+def groups(
+    dependencies: Dependencies, scores: np.ndarray, *, floor: float, round_to: int, relative: bool
+) -> list[Group]:
+    """Collects removable channels that lie on exactly the same axes, with the widths that rounding allows.
+
+    Args:
+        relative: divide the scores by their mean over the group.
+    """
+    members, each = _signatures(dependencies), _channels_each(dependencies)
+    is_root = dependencies.root == np.arange(len(dependencies.root))
+    removable = np.flatnonzero(is_root & np.isfinite(scores) & (members != 0))
+    removable = removable[removable != 0]
+    ordered = removable[np.argsort(members[removable], kind="stable")]
     found = []
-    candidates = np.flatnonzero((root == np.arange(len(root))) & np.isfinite(scores) & (members != 0))
-    candidates = candidates[candidates != 0]
-    order = np.argsort(members[candidates], kind="stable")
-    ordered = candidates[order]
-    breaks = np.flatnonzero(np.diff(members[ordered])) + 1
-    for roots in np.split(ordered, breaks) if len(ordered) else []:
+    for roots in np.split(ordered, np.flatnonzero(np.diff(members[ordered])) + 1):
+        if not len(roots):
+            continue
         roots = roots[np.argsort(scores[roots], kind="stable")]
-        step = round_to // math.gcd(round_to, int(widths[roots[0]]))
-        mean = scores[roots].mean()
-        relative = scores[roots] / mean if mean > 0 else scores[roots]
-        found.append(Group(roots, relative, _widths(len(roots), step, floor)))
+        mean = float(scores[roots].mean()) if relative else 1.0
+        step = round_to // math.gcd(round_to, int(np.gcd.reduce(each[roots])))
+        found.append(Group(roots, scores[roots] / (mean or 1.0), _widths(len(roots), step, floor)))
     return sorted(found, key=lambda group: int(group.roots.min()))
 
 
@@ -217,13 +223,13 @@ def _steps(found: Sequence[Group]) -> Iterable[Step]:
 
 
 def _take(cost: _Cost, steps: Sequence[Step], goal: float) -> list[Step]:
-    """Removes step by step until the goal is met; the last step is the one that lands nearest to it."""
+    """Removes step by step until the goal is met; a last step that would overshoot gives way to a better one."""
     taken: list[Step] = []
     for position, step in enumerate(steps):
         if cost.total <= goal:
             break
-        last = cost.without(step.roots) <= goal
-        chosen = _nearest(cost, steps[position:], goal) if last else step
+        overshoots = cost.without(step.roots) < CLOSE * goal
+        chosen = _nearest(cost, steps[position:], goal) if overshoots else step
         cost.remove(chosen.roots)
         taken.append(chosen)
     return taken

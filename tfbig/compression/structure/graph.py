@@ -56,9 +56,8 @@ def require_graph(model: Any, what: str) -> keras.Model:
         )
     if not is_graph(model):
         raise InvalidModel(
-            f"{what} needs a Functional or Sequential model, because it changes the layers' widths along "
-            "their "
-            f"graph; received '{model.name}', a subclassed model ({type(model).__name__}). Build it as "
+            f"{what} needs a Functional or Sequential model, because it changes layers along their graph; "
+            f"received '{model.name}', a subclassed model ({type(model).__name__}). Build it as "
             f"keras.Model(inputs, outputs) from keras.Input and the same layers, then copy the weights."
         )
     if isinstance(model, keras.Sequential) and _functional(model) is None:

@@ -13,6 +13,7 @@ from tfbig.compression.structure.dependency import Dependencies
 from tfbig.errors import InvalidArgument, InvalidData, InvalidModel
 
 CRITERIA = ("l1", "l2", "batch_norm", "taylor")
+OF_THE_LAYER = ("l1", "l2")  # These depend on a layer's scale, and are compared only relative to its mean.
 
 
 def importance(
@@ -23,7 +24,7 @@ def importance(
     data: Any = None,
     loss: Any = None,
 ) -> np.ndarray:
-    """Scores every channel: the sum over its filters, nan if it was not scored.
+    """Scores every channel: the sum over its filters (the mean over its scales), nan if it has none.
 
     Args:
         criterion: "l1" and "l2" are the mean absolute value and the root mean square of the filters that
@@ -40,13 +41,12 @@ def importance(
         pieces = _scales(dependencies)
     else:
         pieces = [(p.labels, _norms(p.variable.numpy(), p.axis, criterion)) for p in dependencies.producers]
-    total = np.zeros(len(dependencies.root))
-    scored = np.zeros(len(dependencies.root), dtype=bool)
+    total, times = np.zeros((2, len(dependencies.root)))
     for labels, values in pieces:
-        roots = dependencies.root[labels]
-        np.add.at(total, roots, values)
-        scored[roots] = True
-    return np.where(scored, total, np.nan)
+        np.add.at(total, dependencies.root[labels], values)
+        np.add.at(times, dependencies.root[labels], 1)
+    scores = total / np.maximum(times, 1) if criterion == "batch_norm" else total
+    return np.where(times > 0, scores, np.nan)
 
 
 def _norms(weights: np.ndarray, axis: int, criterion: str) -> np.ndarray:
@@ -58,9 +58,8 @@ def _scales(dependencies: Dependencies) -> list[tuple[np.ndarray, np.ndarray]]:
     scales = {id(gamma): gamma for gamma in dependencies.scales if (id(gamma), 0) in dependencies.axes}
     if not scales:
         raise InvalidModel(
-            "`importance='batch_norm'` needs a BatchNormalization layer with a scale behind the layers to "
-            "prune; "
-            "the model has none. Use importance='l1'."
+            "`importance='batch_norm'` needs a BatchNormalization layer with a scale behind the layers "
+            "to prune; the model has none. Use importance='l1'."
         )
     return [(dependencies.axes[key, 0], np.abs(gamma.numpy())) for key, gamma in scales.items()]
 
@@ -70,9 +69,8 @@ def _taylor(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     if model is None or data is None:
         raise InvalidArgument(
-            "`importance='taylor'` needs `importance_data`, batches of (x, y) to take gradients on; received "
-            "None. "
-            "Pass for example importance_data=data.train.take(8)."
+            "`importance='taylor'` needs `importance_data`, batches of (x, y) to take gradients on; "
+            "received None. Pass for example importance_data=data.train.take(8)."
         )
     function = _loss(model, loss)
     totals = [np.zeros(producer.variable.shape[producer.axis]) for producer in dependencies.producers]

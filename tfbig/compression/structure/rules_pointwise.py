@@ -11,7 +11,7 @@ import numpy as np
 
 from tfbig.compression.structure.atoms import Labels
 from tfbig.compression.structure.flow import Channels, Flow, NotUnderstood, count_of, rule
-from tfbig.compression.structure.graph import Call
+from tfbig.compression.structure.graph import Call, kind
 
 MIXING = ("softmax", "log_softmax", "sparsemax", "glu")
 ELEMENTWISE = frozenset(
@@ -70,8 +70,8 @@ def activate(flow: Flow, activation: Any, channels: Channels) -> Channels:
         return channels
     if activation in ELEMENTWISE:
         return Channels(channels.axes, channels.zero and keeps_zero(activation))
-    if isinstance(activation, keras.layers.Layer) and type(activation).__name__ in POINTWISE_LAYERS:
-        return Channels(channels.axes, channels.zero and keeps_zero(activation))
+    if isinstance(activation, keras.layers.Layer) and kind(activation) in POINTWISE_LAYERS:
+        return Channels(channels.axes, channels.zero and _layer_keeps_zero(activation))
     if getattr(activation, "__name__", "") in MIXING[:3] and activation.__module__.startswith("keras."):
         return flow.whole(channels, -1)
     raise NotUnderstood
@@ -81,6 +81,11 @@ def activate(flow: Flow, activation: Any, channels: Channels) -> Channels:
 def keeps_zero(function: Callable) -> bool:
     """Whether an elementwise function maps zero to zero."""
     return float(np.asarray(function(keras.ops.zeros((1,))))[0]) == 0.0
+
+
+def _layer_keeps_zero(layer: keras.Layer) -> bool:
+    """Only a leaky ReLU with a threshold moves zero, of all `POINTWISE_LAYERS`."""
+    return not (getattr(layer, "threshold", 0.0) and layer.negative_slope)
 
 
 def broadcast(flow: Flow, operands: Sequence[tuple[tuple[int, ...], tuple[Labels, ...]]]) -> tuple[Labels, ...]:
@@ -103,8 +108,9 @@ def operand(flow: Flow, value: Any) -> tuple[tuple[int, ...], tuple[Labels, ...]
 
 @rule(*POINTWISE_LAYERS)
 def pointwise_layer(call: Call, flow: Flow) -> Channels:
-    """A layer without weights that maps each element by itself; zero stays zero in all of them."""
-    return flow.of(call.inputs[0])
+    """A layer without weights that maps each element by itself."""
+    x = flow.of(call.inputs[0])
+    return Channels(x.axes, x.zero and _layer_keeps_zero(call.operation))
 
 
 @rule("Activation")

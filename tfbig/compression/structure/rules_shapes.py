@@ -14,7 +14,10 @@ from tfbig.compression.structure.graph import Call, channel_axis
 Axes = tuple[Labels, ...]
 SPATIAL_LAYERS = tuple(
     f"{name}{rank}D"
-    for name in ("AveragePooling", "MaxPooling", "ZeroPadding", "Cropping", "UpSampling")
+    for name in (
+        *("AveragePooling", "MaxPooling", "AdaptiveAveragePooling", "AdaptiveMaxPooling"),
+        *("ZeroPadding", "Cropping", "UpSampling"),
+    )
     for rank in (1, 2, 3)
 )
 GLOBAL_POOLING = tuple(f"Global{name}Pooling{rank}D" for name in ("Average", "Max") for rank in (1, 2, 3))

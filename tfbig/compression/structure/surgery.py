@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -84,14 +85,15 @@ def clone(operation: keras.Operation, edits: dict[str, Any] | None = None) -> ke
     edits = edits or {}
     if not isinstance(operation, keras.Layer):
         return _clone_function(operation, edits)
+    classes = {type(layer).__name__: type(layer) for layer in operation._flatten_layers()}
     try:
-        with SafeModeScope(False):  # The layer lives in this process already: nothing foreign is loaded.
-            new = type(operation).from_config({**_unbuilt(operation.get_config()), **edits})
+        # The layer lives in this process already: nothing foreign is loaded.
+        with SafeModeScope(False), keras.saving.custom_object_scope(classes):
+            new = type(operation).from_config({**_configuration(operation), **edits})
     except (NotImplementedError, TypeError) as error:
         raise InvalidModel(
             f"Layer {describe(operation)} cannot be rebuilt from its configuration; give its class a "
-            "`get_config` "
-            f"that returns all arguments of its constructor. Keras says: {str(error).strip().splitlines()[0]}"
+            f"`get_config` that returns all arguments of its constructor. Keras says: {_first_line(error)}"
         ) from error
     return new
 
@@ -119,6 +121,18 @@ def copy_weights(
         with tempfile.TemporaryDirectory() as folder:
             old.save_assets(folder)
             new.load_assets(folder)
+
+
+def _configuration(layer: keras.Layer) -> dict[str, Any]:
+    """A layer's configuration, with an activation function as itself: Keras cannot name one of the user's own."""
+    config = _unbuilt(layer.get_config())
+    if "activation" in config and isinstance(layer.activation, FunctionType):
+        config["activation"] = layer.activation
+    return config
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _unbuilt(config: Any) -> Any:

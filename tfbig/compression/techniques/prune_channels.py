@@ -10,10 +10,10 @@ import keras
 from tfbig.compression.structure.allocation import Allocation, allocate, groups, multiplications, parameters
 from tfbig.compression.structure.cut import Cut
 from tfbig.compression.structure.dependency import Dependencies, analyse
-from tfbig.compression.structure.graph import layer_names, require_graph
-from tfbig.compression.structure.importance import CRITERIA, importance
+from tfbig.compression.structure.graph import check_layers, check_names, require_graph
+from tfbig.compression.structure.importance import CRITERIA, OF_THE_LAYER, importance
 from tfbig.compression.technique import Technique, check_choice
-from tfbig.errors import InvalidArgument, InvalidModel, check_range, unknown
+from tfbig.errors import InvalidArgument, InvalidModel, check_range
 
 Criterion = Literal["l1", "l2", "batch_norm", "taylor"]
 
@@ -36,8 +36,8 @@ class PruneChannels(Technique):
         params: share of the parameters to keep, in (0, 1]; give either this or `flops`.
         importance: what says which channels matter least: "l1", "l2" (the filters that create the channel),
             "batch_norm" (its scale), "taylor" (its first-order effect on the loss).
-        allocation: "global" removes the least important channels of the whole model, compared within their
-            group; "uniform" narrows all layers alike.
+        allocation: "global" removes the least important channels of the whole model (norms compared within their
+            group); "uniform" narrows all layers alike.
         floor: share of every group's channels that stays, in [0, 1]; at least one step of `round_to` always
             does.
         round_to: widths are kept at multiples of this many channels; a layer of fewer is not touched.
@@ -80,7 +80,7 @@ class PruneChannels(Technique):
             raise InvalidArgument(
                 f"`round_to` must be a whole number of channels, at least 1, received {self.round_to!r}."
             )
-        object.__setattr__(self, "exclude", tuple(self.exclude))
+        object.__setattr__(self, "exclude", check_names("exclude", self.exclude))
 
     def prepare(self, model: keras.Model) -> keras.Model:
         """Returns a new, narrower model; see the class."""
@@ -89,11 +89,17 @@ class PruneChannels(Technique):
     def plan(self, model: keras.Model) -> Cut:
         """Chooses the channels without building anything; see `Cut`."""
         require_graph(model, "PruneChannels")
-        self._check_excluded(model)
+        check_layers("exclude", self.exclude, model)
         dependencies = analyse(model, exclude=self.exclude)
         scores = importance(dependencies, self.importance, model=model, data=self.importance_data, loss=self.loss)
-        found = groups(dependencies, scores, floor=self.floor, round_to=self.round_to)
+        relative = self.importance in OF_THE_LAYER
+        found = groups(dependencies, scores, floor=self.floor, round_to=self.round_to, relative=relative)
         terms = multiplications(dependencies) if self.flops is not None else parameters(model)
+        if not any(term.size for term in terms):
+            raise InvalidModel(
+                f"PruneChannels finds no {'FLOPs' if self.flops is not None else 'parameters'} in '{model.name}': "
+                f"it has no layer that multiplies by weights. There is nothing to prune."
+            )
         result = allocate(dependencies, found, terms, goal=self._goal, uniform=self.allocation == "uniform")
         if result.reached > self._goal:
             raise self._unreachable(model, dependencies, result)
@@ -117,31 +123,17 @@ class PruneChannels(Technique):
     def _goal(self) -> float:
         return self.flops if self.flops is not None else self.params  # type: ignore[return-value]
 
-    def _check_excluded(self, model: keras.Model) -> None:
-        names = layer_names(model)
-        for excluded in self.exclude:
-            if excluded not in names:
-                raise unknown("layer in `exclude`", excluded, names)
-
     def _unreachable(
         self, model: keras.Model, dependencies: Dependencies, result: Allocation
     ) -> InvalidArgument | InvalidModel:
+        goal, nearest = self._goal_name, f"{min(1.0, result.smallest + 0.001):.3f}"
         reason = (
-            f"`{self._goal_name}`={self._goal:g} cannot be met for '{model.name}': with floor={self.floor:g} "
-            "and "
+            f"`{goal}`={self._goal:g} cannot be met for '{model.name}': with floor={self.floor:g} and "
             f"round_to={self.round_to} the smallest share that can be reached is {result.smallest:.3f}."
         )
         if dependencies.not_understood:
             return InvalidModel(
                 f"{reason} Layers that are not understood, so that all channels around them stay: "
-                f"{', '.join(dependencies.not_understood)}. Ask for "
-                f"{self._goal_name}={_round_up(result.smallest)}, or "
-                f"replace these layers."
+                f"{', '.join(dependencies.not_understood)}. Ask for {goal}={nearest}, or replace these layers."
             )
-        return InvalidArgument(
-            f"{reason} Ask for {self._goal_name}={_round_up(result.smallest)} or more, or lower `floor` or `round_to`."
-        )
-
-
-def _round_up(share: float) -> str:
-    return f"{min(1.0, share + 0.001):.3f}"
+        return InvalidArgument(f"{reason} Ask for {goal}={nearest} or more, or lower `floor` or `round_to`.")
