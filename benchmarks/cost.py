@@ -2,8 +2,9 @@
 
     python benchmarks/cost.py [--rounds 5] [--steps 20] [--skip-tfmot] [--json FILE]
 
-Steps are timed in one process, all variants in turn in every round, so that a busy machine slows all of them; the figures are
-medians of the ratios to plain Keras `fit` in the same round. Memory is the peak of a process of its own for each variant.
+Steps are timed in one process, all variants in turn in every round, so that a busy machine slows all of them; the
+figures are medians of the ratios to plain Keras `fit` in the same round. Memory is the peak of a process of its own
+for each variant.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def export(
     sparse: bool | None = None,
     overwrite: bool = True,
 ) -> Path:
-    """Writes `model` to `path`, in the format of the suffix: `.tflite`, `.keras`, `.onnx`, or a folder for a SavedModel.
+    """Writes `model` to `path` in the format of the suffix: `.tflite`, `.keras`, or none for a SavedModel folder.
 
     Args:
         model: a built Keras 3 model. One that was trained under `tfbig.Quantize` becomes an integer file by itself.
@@ -53,7 +53,7 @@ def export(
     for name in given:
         if name not in inspect.signature(writer.write).parameters:
             raise InvalidArgument(
-                f"`{name}` does not apply to '{target.name}', received {name}={given[name]!r}. It applies to .tflite files."
+                f"`{name}` does not apply to '{target.name}', received {name}={given[name]!r}. It is for .tflite."
             )
     refuse_existing(target, overwrite)
     with atomic_file(target) as partial:

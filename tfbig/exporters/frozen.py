@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from tfbig.compression.native.graph import recorded_inputs
 from tfbig.compression.native.inference import folded_outputs, quantizing_machine
 from tfbig.errors import InvalidModel
 
@@ -36,25 +37,18 @@ def save_frozen(model: keras.Model, folder: Path, *, batch: int | None = 1) -> N
 
 def inference(model: keras.Model, values: list[Any]) -> Any:
     """The model's outputs at inference, for one tensor per input."""
-    if quantizing_machine(model) is not None:
+    machine = quantizing_machine(model)
+    if machine is not None and machine.graph is not None:
         return folded_outputs(model, values)
-    structure = getattr(model, "_inputs_struct", None)
-    packed = values[0] if structure is None else keras.tree.pack_sequence_as(structure, values)
-    return model(packed, training=False)
+    if getattr(model, "inputs", None):
+        return model(keras.tree.pack_sequence_as(model._inputs_struct, values), training=False)
+    args, kwargs = keras.tree.pack_sequence_as(recorded_inputs(model), values)
+    return model(*args, **kwargs, training=False)
 
 
 def input_specs(model: keras.Model, batch: int | None) -> list[tf.TensorSpec]:
     """Shape, dtype and name of every input; raises `InvalidModel` where Keras does not know them."""
-    machine = quantizing_machine(model)
-    symbols = list(machine.graph.inputs) if machine else getattr(model, "inputs", None)
-    if not symbols:
-        shape = (getattr(model, "_build_shapes_dict", None) or {}).get("input_shape")
-        if shape is None:
-            raise InvalidModel(
-                f"`model` '{model.name}' has no recorded input shape, so no file can be written. Call "
-                "model.build(input_shape), or make it a Functional model."
-            )
-        symbols = [keras.KerasTensor((None, *shape[1:]), model.input_dtype, name="input")]
+    symbols = _input_symbols(model)
     names = unique([re.sub(r"\W", "_", symbol.name.split("/")[-1]) for symbol in symbols])
     return [
         tf.TensorSpec((batch, *_known(symbol, model)), symbol.dtype, name=name)
@@ -72,17 +66,32 @@ def probe_inputs(model: keras.Model, *, seed: int = 0) -> list[np.ndarray]:
     machine = quantizing_machine(model)
     rng = np.random.default_rng(seed)
     values = []
-    for spec, symbol in zip(input_specs(model, 1), machine.graph.inputs if machine else model.inputs, strict=True):
-        point = machine.plan.by_tensor.get(id(symbol)) if machine else None
-        low, high = machine.ranges.numpy()[point.index] if machine and point else (0.0, 1.0)
-        if spec.dtype.is_floating:
-            values.append(rng.uniform(low, high, spec.shape).astype("float32"))
+    for spec, symbol in zip(input_specs(model, 1), _input_symbols(model), strict=True):
+        point = machine.plan.by_tensor.get(id(symbol)) if machine and machine.plan else None
+        if not spec.dtype.is_floating or _is_index(symbol, model):
+            value = rng.integers(0, _smallest_vocabulary(model), spec.shape)
         else:
-            values.append(rng.integers(0, _smallest_vocabulary(model), spec.shape).astype(spec.dtype.as_numpy_dtype))
+            low, high = machine.ranges.numpy()[point.index] if machine and point else (0.0, 1.0)
+            value = rng.uniform(low, high, spec.shape)
+        values.append(value.astype(spec.dtype.as_numpy_dtype))
     return values
 
 
+def _input_symbols(model: keras.Model) -> list[Any]:
+    machine = quantizing_machine(model)
+    if machine is not None and machine.graph is not None:
+        return list(machine.graph.inputs)
+    return getattr(model, "inputs", None) or keras.tree.flatten(recorded_inputs(model))
+
+
+def _is_index(symbol: Any, model: keras.Model) -> bool:
+    """Whether real numbers of this input are rows of an embedding, which whole numbers would say better."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
+    return any(symbol is x for layer in layers for node in layer._inbound_nodes for x in node.input_tensors)
+
+
 def _known(symbol: Any, model: keras.Model) -> tuple[int, ...]:
+    """The shape without the batch axis."""
     shape = tuple(symbol.shape[1:])
     if None in shape:
         raise InvalidModel(

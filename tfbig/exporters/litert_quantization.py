@@ -1,24 +1,29 @@
 """Quantizes a float LiteRT file with AI Edge Quantizer, in the child process.
 
 The ranges of activations come from training, or from running the float file on data. Trained ranges are matched to the
-file's tensors by value: the Keras model and the float file compute the same numbers for the same input, so the tensor that
-holds what Keras computes at a point is that point, whatever the converter named it.
+file's tensors by value: the Keras model and the float file compute the same numbers for the same input, so the tensor
+that holds what Keras computes at a point is that point, whatever the converter named it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ai_edge_litert.tools import flatbuffer_utils
 from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName, check_op_quantization_config
 
+from tfbig.exporters.stand_ins import STAND_INS, disguise, give_unused_outputs_a_type, reveal
 from tfbig.exporters.tensor_ranges import FileGraph, Op, Range, complete, match, observe
+from tfbig.exporters.weight_ranges import Statistics, widened_for_bias
 
 _STATIC_BITS = {"int8": (8, 8), "int16x8": (8, 16), "int4": (4, 8)}  # weights, activations
 _ANY, _ALL = ".*", qtyping.TFLOperationName.ALL_SUPPORTED
+_UNSOUND = {"DIV": "LiteRT's integer division overflows unless the range of its result is very narrow"}
+_QUANTIZER_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}  # where it has a name of its own for an op
 
 
 def quantize(
@@ -28,6 +33,7 @@ def quantize(
     probe: dict[str, np.ndarray] | None = None,
     learned: Sequence[tuple[np.ndarray, Range]] = (),
     samples: Iterable[dict[str, np.ndarray]] = (),
+    float_layers: Mapping[str, str] | None = None,
     integer_io: bool = False,
 ) -> tuple[bytes, dict[str, Any]]:
     """Returns the quantized file, and which of its ops stayed float and why.
@@ -37,6 +43,7 @@ def quantize(
         probe: the file's inputs, by name, on which `learned` was recorded.
         learned: the values at the quantized points of the Keras model for `probe`, and the trained range of each.
         samples: the file's inputs, by name, to observe ranges on where nothing was learned.
+        float_layers: scopes of ops that are to stay float, and the reason.
         integer_io: make inputs and outputs integers too.
     """
     engine = quantizer.Quantizer(bytearray(content))
@@ -47,12 +54,25 @@ def quantize(
     assert probe is not None or not learned
     ranges = match(content, probe or {}, learned) if learned else observe(content, samples)
     graph = complete(content, ranges)
-    reasons = {op.name: _why_float(op, graph, scheme) for op in graph.ops if op.inputs or op.outputs}
+    reasons = {op.name: _why_float(op, graph, scheme, float_layers or {}) for op in graph.ops}
     float_ops = {name: reason for name, reason in reasons.items() if reason}
     _add_static_scheme(engine, scheme, float_ops, integer_io)
-    statistics = {name: _as_statistics(r) for name, r in graph.ranges.items()}
-    quantized = engine.quantize(statistics, enable_progress_report=False).quantized_model
-    return bytes(quantized), {"quantization": scheme, "float_ops": float_ops}
+    quantized = _run(engine, graph, scheme)
+    return quantized, {"quantization": scheme, "float_ops": float_ops}
+
+
+def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str) -> bytes:
+    weight_bits, activation_bits = _STATIC_BITS[scheme]
+    # The parsed file is the engine's own; it has no public way to change one before it is quantized.
+    model = engine._float_model
+    statistics: dict[str, Statistics] = {name: _as_statistics(r) for name, r in graph.ranges.items()}
+    statistics.update(widened_for_bias(model, graph.ranges, weight_bits, activation_bits))
+    renamed = disguise(model, activation_bits)
+    content = engine.quantize(statistics, enable_progress_report=False).quantized_model
+    quantized = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    reveal(quantized, renamed)
+    give_unused_outputs_a_type(quantized)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(quantized))
 
 
 def _add_weight_scheme(engine: quantizer.Quantizer, scheme: str) -> None:
@@ -64,7 +84,9 @@ def _add_weight_scheme(engine: quantizer.Quantizer, scheme: str) -> None:
             engine.add_weight_only_config(_ANY, _ALL, num_bits=4)
 
 
-def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict[str, str], integer_io: bool) -> None:
+def _add_static_scheme(
+    engine: quantizer.Quantizer, scheme: str, float_ops: dict[str, str], integer_io: bool
+) -> None:
     weight_bits, activation_bits = _STATIC_BITS[scheme]
     engine.add_static_config(_ANY, _ALL, activation_num_bits=activation_bits, weight_num_bits=8)
     if weight_bits == 4:
@@ -78,7 +100,14 @@ def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict
         engine.update_quantization_recipe(exactly, _ALL, algorithm_key=AlgorithmName.NO_QUANTIZE)
 
 
-def _why_float(op: Op, graph: FileGraph, scheme: str) -> str | None:
+def _why_float(op: Op, graph: FileGraph, scheme: str, float_layers: Mapping[str, str]) -> str | None:
+    if not op.inputs and not op.outputs:
+        return None  # It works on whole numbers.
+    scopes = [part.strip() for part in op.name.split(";")]
+    if chosen := next((why for path, why in float_layers.items() if _is_within(scopes, path)), None):
+        return chosen
+    if op.kind in _UNSOUND:
+        return _UNSOUND[op.kind]
     if not _has_kernel(op, scheme):
         return f"LiteRT and AI Edge Quantizer have no {scheme} form of {op.kind}"
     if any(name not in graph.ranges for name in (*op.inputs, *op.outputs)):
@@ -86,9 +115,13 @@ def _why_float(op: Op, graph: FileGraph, scheme: str) -> str | None:
     return None
 
 
+def _is_within(scopes: Sequence[str], path: str) -> bool:
+    return any(scope.startswith(f"{path}/") or f"/{path}/" in scope for scope in scopes)
+
+
 def _has_kernel(op: Op, scheme: str) -> bool:
-    bits = {"num_bits": _STATIC_BITS[scheme][1], "symmetric": _STATIC_BITS[scheme][1] == 16}
-    activation = qtyping.TensorQuantizationConfig(**bits)
+    bits = _STATIC_BITS[scheme][1]
+    activation = qtyping.TensorQuantizationConfig(num_bits=bits, symmetric=bits == 16)
     weight = qtyping.TensorQuantizationConfig(
         num_bits=8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
     )
@@ -98,13 +131,15 @@ def _has_kernel(op: Op, scheme: str) -> bool:
         compute_precision=qtyping.ComputePrecision.INTEGER,
         explicit_dequantize=False,
     )
+    kind = STAND_INS[bits].get(op.kind, op.kind)
     try:
-        check_op_quantization_config(AlgorithmName.MIN_MAX_UNIFORM_QUANT, qtyping.TFLOperationName(op.kind), config)
+        name = qtyping.TFLOperationName(_QUANTIZER_NAMES.get(kind, kind))
+        check_op_quantization_config(AlgorithmName.MIN_MAX_UNIFORM_QUANT, name, config)
     except ValueError:  # Both an op it does not know and a combination it does not offer.
         return False
     return True
 
 
-def _as_statistics(values: Range) -> dict[str, np.ndarray]:
+def _as_statistics(values: Range) -> Statistics:
     low, high = values
     return {"min": np.array([[low]], "float32"), "max": np.array([[high]], "float32")}

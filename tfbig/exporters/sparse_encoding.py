@@ -15,8 +15,8 @@ def encode_sparse(content: bytes, *, sparse: bool | None) -> bytes:
     """Returns the file with sparse tensors encoded as such.
 
     Args:
-        sparse: True encodes every tensor that gets smaller; None only if the gzipped file does not grow with it, as it does
-            for 8-bit weights, whose zeros gzip stores better; False leaves the file as it is.
+        sparse: True encodes every tensor that gets smaller; None only if the gzipped file does not grow with it, as
+            it does for 8-bit weights, whose zeros gzip stores better; False leaves the file as it is.
     """
     if sparse is False:
         return content
@@ -31,7 +31,7 @@ def encode_sparse(content: bytes, *, sparse: bool | None) -> bytes:
 
 
 def _dense_fully_connected(dense: bytes, sparse: bytes) -> bytes:
-    """Gives quantized fully connected ops their dense weights back: XNNPACK, the default runtime, refuses sparse ones."""
+    """Gives quantized fully connected ops their dense weights back: XNNPACK, the default, refuses sparse ones."""
     before = flatbuffer_utils.read_model_from_bytearray(bytearray(dense))
     after = flatbuffer_utils.read_model_from_bytearray(bytearray(sparse))
     graph = after.subgraphs[0]

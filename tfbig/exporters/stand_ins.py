@@ -21,56 +21,47 @@ STAND_INS: dict[int, dict[str, str]] = {
         "REDUCE_MAX": "REDUCE_MIN", "DEPTH_TO_SPACE": "SPACE_TO_DEPTH", "TILE": "BROADCAST_TO",
     },
     16: {
-        "ABS": "GELU", "EXP": "GELU", "LEAKY_RELU": "GELU", "RELU6": "RELU", "MINIMUM": "MAXIMUM",
+        "ABS": "GELU", "EXP": "GELU", "LEAKY_RELU": "GELU",
+        "RELU6": "RELU",
+        "MINIMUM": "MAXIMUM",
         "REDUCE_MAX": "REDUCE_MIN", "TILE": "BROADCAST_TO",
     },
 }  # fmt: skip
+_ACTIVATION_TYPES = (schema.TensorType.INT8, schema.TensorType.INT16)
+_SAME_TYPE = ("SPLIT", "UNPACK")  # ops with several outputs of the input's type, of which some may lead nowhere
 
 
-def disguise(content: bytes, bits: int) -> tuple[bytes, dict[str, str]]:
-    """Returns the file with stand-ins, and the ops they stand for by the name of their output."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    renamed: dict[str, str] = {}
-    codes: dict[str, int] = {}
-    graph = model.subgraphs[0]
-    for op in graph.operators:
-        kind = kind_of(model, op)
-        if stand_in := STAND_INS[bits].get(kind):
-            renamed[graph.tensors[op.outputs[0]].name.decode()] = kind
-            op.opcodeIndex = codes.setdefault(stand_in, _code_index(model, stand_in))
-    return (bytes(flatbuffer_utils.convert_object_to_bytearray(model)), renamed) if renamed else (content, renamed)
-
-
-def reveal(content: bytes, renamed: dict[str, str]) -> bytes:
-    """Gives the ops that `disguise` renamed their own codes back."""
-    if not renamed:
-        return content
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    graph = model.subgraphs[0]
-    for op in graph.operators:
-        name = graph.tensors[op.outputs[0]].name.decode() if len(op.outputs) else ""
-        kind = renamed.get(name)
-        if kind and kind_of(model, op) in STAND_INS[8].values():
-            op.opcodeIndex = _code_index(model, kind)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-def kind_of(model: Any, op: Any) -> str:
-    """The name of an op's type."""
-    code = flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
-    return _NAMES[code]
-
-
-def _code_index(model: Any, kind: str) -> int:
-    """The index of an op type in the file's list, where it is put if it is not there."""
-    wanted = getattr(schema.BuiltinOperator, kind)
+def disguise(model: Any, bits: int) -> dict[int, int]:
+    """Puts stand-ins into a parsed file; returns the true code of each entry of its list of op types that changed."""
+    true_codes: dict[int, int] = {}
     for index, entry in enumerate(model.operatorCodes):
-        if flatbuffer_utils.get_builtin_code_from_operator_code(entry) == wanted:
-            return index
-    entry = schema.OperatorCodeT()
-    entry.builtinCode, entry.deprecatedBuiltinCode, entry.version = wanted, min(wanted, 127), 1
-    model.operatorCodes.append(entry)
-    return len(model.operatorCodes) - 1
+        code = flatbuffer_utils.get_builtin_code_from_operator_code(entry)
+        if stand_in := STAND_INS[bits].get(_NAMES[code]):
+            true_codes[index] = code
+            _set_code(entry, getattr(schema.BuiltinOperator, stand_in))
+    return true_codes
+
+
+def reveal(model: Any, true_codes: dict[int, int]) -> None:
+    """Gives the entries that `disguise` changed their own codes back."""
+    for index, code in true_codes.items():
+        _set_code(model.operatorCodes[index], code)
+
+
+def give_unused_outputs_a_type(model: Any) -> None:
+    """Gives outputs that no op reads the integer type of the others, which the quantizer forgets and kernels demand."""
+    graph = model.subgraphs[0]
+    for op in graph.operators:
+        code = flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
+        if _NAMES[code] in _SAME_TYPE:
+            source = next((graph.tensors[i] for i in op.inputs if graph.tensors[i].type in _ACTIVATION_TYPES), None)
+            for tensor in (graph.tensors[i] for i in op.outputs):
+                if source is not None and tensor.type == schema.TensorType.FLOAT32:
+                    tensor.type, tensor.quantization = source.type, source.quantization
+
+
+def _set_code(entry: Any, code: int) -> None:
+    entry.builtinCode, entry.deprecatedBuiltinCode = code, min(code, 127)
 
 
 _NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
+from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from tfbig.errors import InvalidModel
 
@@ -41,7 +44,8 @@ def check_keras_model(model: Any) -> None:
 def serialize(model: keras.Model) -> dict[str, Any]:
     """The model's configuration without its weights, optimizer and loss."""
     try:
-        config = keras.saving.serialize_keras_object(model)
+        with _objects_shared():
+            config = keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise InvalidModel(_not_serialisable(model, error)) from error
     config.pop("compile_config", None)
@@ -51,7 +55,7 @@ def serialize(model: keras.Model) -> dict[str, Any]:
 def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> keras.Model:
     """Builds the model of `serialize`'s configuration, with new weights."""
     scope = keras.saving.custom_object_scope(custom_objects) if custom_objects else contextlib.nullcontext()
-    with scope:
+    with scope, _objects_shared():
         try:
             # A copy: Keras takes entries out of the configuration that it is given.
             model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
@@ -67,6 +71,19 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
             "Call model.build(input_shape) on the original before handing it over."
         )
     return model
+
+
+@contextlib.contextmanager
+def _objects_shared() -> Iterator[None]:
+    """Writes or builds an object that occurs several times, such as a layer whose weights are tied, once."""
+    names = ("shared_objects/id_to_obj_map", "shared_objects/id_to_config_map")
+    outer = {name: get_global_attribute(name) for name in names}
+    try:
+        with ObjectSharingScope():
+            yield
+    finally:  # Keras's scope forgets the one around it, which is open while a model file is written or read.
+        for name, value in outer.items():
+            set_global_attribute(name, value)
 
 
 def custom_objects_of(model: keras.Model) -> dict[str, Any]:

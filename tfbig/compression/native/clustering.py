@@ -104,9 +104,9 @@ def means(rows: tf.Tensor, assignment: tf.Tensor, alive: tf.Tensor, centroids: t
 def first_centroids(values: np.ndarray, k: int, initialization: str, seed: int, skip_zeros: bool) -> np.ndarray:
     """`k` ascending centroids for one row of weights.
 
-    "linear" spaces them evenly from the smallest to the largest weight; "density" puts them at evenly spaced quantiles, so
-    that each gets as many weights; "kmeans++" draws weights far from one another (Arthur and Vassilvitskii 2007);
-    "random" draws uniformly between the extremes.
+    "linear" spaces them evenly from the smallest to the largest weight. "density" puts them at evenly spaced
+    quantiles, so that each gets as many weights. "kmeans++" draws weights far from one another (Arthur and
+    Vassilvitskii 2007). "random" draws uniformly between the extremes.
     """
     rng = np.random.default_rng(seed)
     values = values[values != 0] if skip_zeros and np.any(values) else values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfbig.compression.native.affine import as_convolution, scale_and_offset
 from tfbig.compression.native.graph import Step
 from tfbig.compression.native.points import Point, kind_of
 from tfbig.compression.native.prepared import Prepared, WeightsSeenThrough
-from tfbig.compression.native.quantizing import Quantizing, norm_affine
+from tfbig.compression.native.quantizing import Quantizing
 
 Record = Callable[[Point, Any], None]
+_NORMALIZATIONS = ("LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization")
 
 
 def quantizing_machine(model: keras.Model) -> Quantizing | None:
@@ -47,11 +50,33 @@ def ranges_at_points(model: Prepared, values: list[Any]) -> list[tuple[np.ndarra
     found: list[tuple[np.ndarray, tuple[float, float]]] = []
 
     def record(point: Point, value: Any) -> None:
-        low, high = point.fixed or learned[point.index]
+        low, high = point.fixed or point.bounds(*learned[point.index])
         found.append((np.asarray(value, "float32"), (float(low), float(high))))
 
     folded_outputs(model, values, record)
     return found
+
+
+def float_layers(model: Prepared) -> dict[str, str]:
+    """The scopes of the file's ops that stay float by choice, and the reason."""
+    machine = quantizing_machine(model)
+    assert machine is not None
+    found = {}
+    for step in machine.graph.steps:
+        kind = type(step.operation).__name__
+        if id(step.operation) in machine.exempt:
+            found[scope_of(step)] = f"the layer '{step.name}' was named in Quantize(exempt=...)"
+        elif kind in _NORMALIZATIONS:
+            found[scope_of(step)] = (
+                f"part of the {kind} '{step.name}': 8 bits are too coarse for the variance of a sample and one over "
+                "its root, so it is computed in float"
+            )
+    return found
+
+
+def scope_of(step: Step) -> str:
+    """The name under which the ops of a step stand in the file."""
+    return re.sub(r"[^\w./>-]", "_", step.name)
 
 
 class _FoldedRun:
@@ -62,27 +87,23 @@ class _FoldedRun:
         self.scale_into = _scales_by_step(machine)
 
     def step(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
-        outputs = self.compute(step, args, kwargs)
-        if id(step.operation) not in self.machine.exempt:
-            for tensor, value in zip(step.outputs, keras.tree.flatten(outputs), strict=True):
-                self.note(tensor, value)
+        with tf.name_scope(scope_of(step) + "/"):
+            outputs = self.compute(step, args, kwargs)
+        for tensor, value in zip(step.outputs, keras.tree.flatten(outputs), strict=True):
+            self.note(tensor, value)
         return outputs
 
     def compute(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
-        tensor = step.outputs[0]
-        if tensor in self.plan.folded:
-            return args[0] + tf.cast(norm_affine(step.operation)[1], args[0].dtype)
-        if tensor in self.plan.inside_norm:
-            scale, offset = (tf.cast(v, args[0].dtype) for v in norm_affine(step.operation))
-            scaled = args[0] * scale
-            self.record(self.plan.inside_norm[tensor], scaled)
-            return scaled + offset
+        if step.outputs[0] in self.plan.folded:
+            return args[0] + tf.cast(scale_and_offset(step.operation)[1], args[0].dtype)
+        if kind_of(step) == "norm":
+            return as_convolution(tf.convert_to_tensor(args[0]), *scale_and_offset(step.operation))
         if id(step) in self.scale_into:
-            scale = norm_affine(self.scale_into[id(step)])[0]
-            mapping = [(v, self.scaled(v, scale)) for v in _variables(step)]
+            scale = scale_and_offset(self.scale_into[id(step)])[0]
+            mapping = [(v, self.scaled(v, scale)) for v in _variables(step, args, kwargs)]
             with keras.StatelessScope(state_mapping=mapping):
-                return step.operation(*args, **kwargs)
-        return step.operation(*args, **kwargs)
+                return step.compute(args, kwargs, training=False)
+        return step.compute(args, kwargs, training=False)
 
     def scaled(self, variable: keras.Variable, scale: tf.Tensor) -> tf.Tensor:
         axes = self.machine.channel_axes.get(id(variable), (len(variable.shape) - 1,))
@@ -107,8 +128,7 @@ def _scales_by_step(machine: Quantizing) -> dict[int, Any]:
     return scales
 
 
-def _variables(step: Step) -> list[keras.Variable]:
+def _variables(step: Step, args: tuple, kwargs: dict[str, Any]) -> list[keras.Variable]:
     if isinstance(step.operation, keras.layers.Layer):
         return list(step.operation.weights)
-    leaves = keras.tree.flatten((step.arguments.args, step.arguments.kwargs))
-    return [leaf for leaf in leaves if isinstance(leaf, keras.Variable)]
+    return [leaf for leaf in keras.tree.flatten((args, kwargs)) if isinstance(leaf, keras.Variable)]

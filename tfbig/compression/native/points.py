@@ -14,22 +14,28 @@ from typing import Any
 import keras
 from keras import tree
 
-from tfbig.compression.native.graph import Graph, Step
+from tfbig.compression.native.affine import is_affine
+from tfbig.compression.native.steps import Graph, Step
 
 _LINEAR = {
     "Dense", "EinsumDense", "Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "Conv1DTranspose",
     "Conv2DTranspose", "Conv", "DepthwiseConv", "ConvTranspose",
 }  # fmt: skip
+_FOLDABLE_OPS = {"Conv", "DepthwiseConv"}  # of `keras.ops`, whose weights are arguments
 _MATRIX = {"Matmul", "Einsum", "Dot", "Tensordot"}  # linear when one side is a weight
 _ARITHMETIC = {"Add", "Subtract", "Multiply"}
 _SAME_SCALE = {
     "Reshape", "Flatten", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D", "SpatialDropout2D",
-    "SpatialDropout3D", "AlphaDropout", "GaussianDropout", "GaussianNoise", "ActivityRegularization", "Masking",
-    "ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D", "MaxPooling1D", "MaxPooling2D", "MaxPool",
-    "UpSampling1D", "Identity", "Transpose", "Squeeze", "ExpandDims", "GetItem", "Pad", "Split", "Repeat", "Tile",
-    "BroadcastTo", "Slice", "SwapAxes", "Moveaxis", "Take", "Unstack",
+    "SpatialDropout3D", "AlphaDropout", "GaussianDropout", "GaussianNoise", "StochasticDepth", "DropPath",
+    "ActivityRegularization", "Masking", "ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D", "CenterCrop",
+    "MaxPooling1D", "MaxPooling2D", "MaxPool", "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "Max",
+    "Min", "UpSampling1D", "Identity", "Transpose", "Squeeze", "ExpandDims", "GetItem", "Pad", "Split", "Repeat",
+    "Tile", "BroadcastTo", "Slice", "SwapAxes", "Moveaxis", "Take", "Unstack", "linear",
 }  # fmt: skip
 _SAME_SCALE_ROUNDED = {"AveragePooling1D", "AveragePooling2D", "AveragePool", "UpSampling2D", "Resizing"}
+_GATHERED = {"Concatenate", "Maximum", "Minimum", "Where", "Stack"}  # their inputs get the scale of their output
+_LOOKED_UP = {"Embedding", "ReversibleEmbedding"}  # rows of a table, whose scale they have
+_TAKES_INDICES = {*_LOOKED_UP, "OneHot", "CategoryEncoding", "IntegerLookup", "Hashing", "Discretization"}
 # Ranges that LiteRT's int8 kernels prescribe: scale 1/256 or 1/128 and the zero point at an end or in the middle.
 _FIXED = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
 
@@ -41,6 +47,15 @@ class Point:
     index: int | None  # row in the machine's ranges; None for a fixed range
     fixed: tuple[float, float] | None = None
     observed: bool = True  # False: uses the range of another point
+    factor: float = 1.0  # what the range is multiplied with
+    ties_away: bool = False  # LiteRT's average pooling rounds ties away from the integer 0, all else up
+
+
+    def bounds(self, low: Any, high: Any) -> tuple[Any, Any]:
+        """The range here, from the one in the machine's row."""
+        if self.factor >= 0:
+            return low * self.factor, high * self.factor
+        return high * self.factor, low * self.factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +63,12 @@ class Plan:
     """All points of a graph.
 
     `by_tensor` maps the id of a symbolic tensor to its point, `scale_of` those to the same that share an earlier
-    tensor's scale and are not rounded again, `inside_norm` the id of a free-standing
-    BatchNormalization's output to the point between its multiplication and its addition, and `folded` the id of a
-    BatchNormalization's output to the step whose weights take it up.
+    tensor's scale and are not rounded again, and `folded` the id of a BatchNormalization's output to the step whose
+    weights take it up.
     """
 
     by_tensor: dict[int, Point]
     scale_of: dict[int, Point]
-    inside_norm: dict[int, Point]
     folded: dict[int, Step]
     outputs: frozenset[int]
     size: int
@@ -69,26 +82,37 @@ def plan(graph: Graph) -> Plan:
 
 def kind_of(step: Step) -> str:
     """What a step is to quantization: linear, bias, norm, relu, arithmetic, same_scale, fixed, ... or other."""
-    name = _activation_name(step.operation) or type(step.operation).__name__
-    tensors = len(step.inputs)
-    if name in _LINEAR or (name in _MATRIX and tensors == 1):
+    name = _name_of(step.operation)
+    if name in _LINEAR or (name in _MATRIX and len(step.inputs) == 1):
         return "linear"
-    if name == "BatchNormalization":
-        return "norm"
-    if name in ("relu", "relu6", "Relu", "Relu6") or _is_plain_relu(step.operation):
+    if name in ("BatchNormalization", "Normalization"):
+        return "norm" if is_affine(step.operation, len(step.arguments.keras_tensors[0].shape)) else "other"
+    if name in ("relu", "relu6", "Relu", "Relu6") or (name == "ReLU" and not step.operation.threshold):
         return "relu"
+    if factor_of(step) is not None:
+        return "scaled"
     if name in _ARITHMETIC:
-        return "bias" if name == "Add" and tensors == 1 else "arithmetic"
-    if (
-        name in _SAME_SCALE
-        or name.startswith("Random")
-        or name == "linear"
-        or _is_identity_at_inference(step.operation)
-    ):
+        return "bias" if name == "Add" and len(step.inputs) == 1 else "arithmetic"
+    if name in _SAME_SCALE or name.startswith("Random"):
         return "same_scale"
     if name in _SAME_SCALE_ROUNDED:
         return "same_scale_rounded"
+    if name in _GATHERED:
+        return "gathered"
+    if name in _LOOKED_UP:
+        return "looked_up"
     return "fixed" if name.lower() in _FIXED else "other"
+
+
+def factor_of(step: Step) -> float | None:
+    """The plain number that a step multiplies its input with: the integers stay the same, their scale changes."""
+    name, args = _name_of(step.operation), step.arguments.args
+    if name not in ("Multiply", "Divide", "TrueDivide") or len(args) != 2 or step.arguments.kwargs:
+        return None
+    numbers = [value for value in args if isinstance(value, int | float) and value]
+    if len(numbers) != 1 or (name != "Multiply" and numbers[0] is args[0]):
+        return None
+    return float(numbers[0]) if name == "Multiply" else 1.0 / numbers[0]
 
 
 class _Planner:
@@ -103,49 +127,51 @@ class _Planner:
                 self.producer[tensor] = step
         self.outputs = frozenset(id(x) for x in tree.flatten(graph.outputs))
         self.points: dict[int, Point] = {}
-        self.inside: dict[int, Point] = {}
         self.folded: dict[int, Step] = {}
         self.fused: set[int] = set()
         self.scale_of: dict[int, Point] = {}
+        self.adopted: dict[int, int] = {}  # tensors that are written with the scale of another
         self.names: list[str] = []
 
     def plan(self) -> Plan:
         for symbol in self.graph.inputs:
-            if _is_float(symbol):
+            if _is_float(symbol) and not self.is_index(id(symbol)):
                 self.observe(id(symbol), symbol.name)
         for step in self.graph.steps:
-            kind = kind_of(step)
-            for tensor in step.outputs:
-                if _is_float(self.graph.tensors[tensor]):
-                    self.place(step, kind, tensor)
-        return Plan(
-            self.points,
-            self.scale_of,
-            self.inside,
-            self.folded,
-            self.outputs,
-            len(self.names),
-            tuple(self.names),
-        )
+            self.place_all(step)
+        self.scale_of.update((tensor, self.scale_of[other]) for tensor, other in self.adopted.items())
+        return Plan(self.points, self.scale_of, self.folded, self.outputs, len(self.names), tuple(self.names))
+
+    def place_all(self, step: Step) -> None:
+        if not step.inputs:
+            return  # Computed from weights alone: a constant of the file.
+        kind = kind_of(step)
+        for tensor in step.outputs:
+            if _is_float(self.graph.tensors[tensor]) and not self.is_index(tensor):
+                self.place(step, kind, tensor)
 
     def place(self, step: Step, kind: str, tensor: int) -> None:
-        if kind == "norm":
-            before = self.producer.get(step.inputs[0])
-            if before is not None and step.inputs[0] in self.fused:
-                self.folded[tensor] = before
-            else:
-                self.inside[tensor] = self.new_point(f"{step.name}/scaled")
+        if kind == "norm" and step.inputs[0] in self.fused:
+            self.folded[tensor] = self.producer[step.inputs[0]]
         if self.fuses_into_next(step, kind, tensor):
             self.fused.add(tensor)
             return
-        source = self.scale_of.get(step.inputs[0]) if step.inputs else None
+        if self.adopts_scale(kind, tensor):
+            self.adopted[tensor] = self.consumers[tensor][0].outputs[0]
+            return
+        source = self.scale_of.get(step.inputs[0])
         if kind == "same_scale" and source is not None:
             self.scale_of[tensor] = source
+        elif kind == "scaled" and source is not None and source.fixed is None:
+            factor = factor_of(step)
+            assert factor is not None
+            self.scale_of[tensor] = dataclasses.replace(source, factor=source.factor * factor)
         elif kind == "same_scale_rounded" and source is not None:
-            self.points[tensor] = self.scale_of[tensor] = dataclasses.replace(source, observed=False)
+            self.points[tensor] = self.scale_of[tensor] = dataclasses.replace(
+                source, observed=False, ties_away=_name_of(step.operation).startswith("Average")
+            )
         elif kind == "fixed":
-            name = (_activation_name(step.operation) or type(step.operation).__name__).lower()
-            self.points[tensor] = self.scale_of[tensor] = Point(None, _FIXED[name])
+            self.points[tensor] = self.scale_of[tensor] = Point(None, _FIXED[_name_of(step.operation).lower()])
         else:
             self.observe(tensor, step.name)
 
@@ -157,34 +183,44 @@ class _Planner:
         after = kind_of(consumers[0])
         behind_linear = kind == "linear" or (kind in ("bias", "norm") and step.inputs[0] in self.fused)
         if after == "relu":
-            return behind_linear or kind in ("arithmetic", "bias", "norm")
-        return (kind == "linear" and after in ("bias", "norm")) or (
-            kind == "bias" and behind_linear and after == "norm"
-        )
+            is_image = len(self.graph.tensors[tensor].shape) == 4
+            return behind_linear or kind in ("arithmetic", "bias") or (kind == "norm" and is_image)
+        if after == "norm":
+            return self.takes_scale(step, kind)
+        return kind == "linear" and after == "bias"
+
+    def takes_scale(self, step: Step, kind: str) -> bool:
+        """Whether the weights of a linear step, or of the one before its bias, have one channel for each output."""
+        if kind == "bias" and step.inputs[0] in self.fused:
+            step = self.producer[step.inputs[0]]
+        elif kind != "linear":
+            return False
+        name = _name_of(step.operation)
+        if name in _FOLDABLE_OPS:
+            kernel = step.arguments.args[1]
+            return isinstance(kernel, keras.Variable) or id(kernel) in self.graph.weights
+        return name in _LINEAR and name != "EinsumDense" and getattr(step.operation, "data_format", None) != "channels_first"
+
+    def adopts_scale(self, kind: str, tensor: int) -> bool:
+        """Whether an op writes its result in the scale of what its only consumer makes of it."""
+        consumers = self.consumers[tensor]
+        free = kind not in ("same_scale", "same_scale_rounded", "scaled", "fixed", "gathered", "looked_up")
+        return free and len(consumers) == 1 and kind_of(consumers[0]) == "gathered" and tensor not in self.outputs
+
+    def is_index(self, tensor: int) -> bool:
+        """Whether the tensor holds whole numbers that only choose something."""
+        consumers = self.consumers[tensor]
+        return bool(consumers) and all(_name_of(step.operation) in _TAKES_INDICES for step in consumers)
 
     def observe(self, tensor: int, name: str) -> None:
-        self.points[tensor] = self.scale_of[tensor] = self.new_point(name)
-
-    def new_point(self, name: str) -> Point:
         self.names.append(name)
-        return Point(len(self.names) - 1)
+        self.points[tensor] = self.scale_of[tensor] = Point(len(self.names) - 1)
 
 
 def _is_float(symbol: Any) -> bool:
     return "float" in str(symbol.dtype)
 
 
-def _activation_name(operation: Any) -> str | None:
+def _name_of(operation: Any) -> str:
     function = getattr(operation, "activation", None) if isinstance(operation, keras.layers.Activation) else None
-    return getattr(function, "__name__", None)
-
-
-def _is_plain_relu(operation: Any) -> bool:
-    if type(operation).__name__ != "ReLU":
-        return False
-    slope = getattr(operation, "negative_slope", 0.0)
-    return not slope and not getattr(operation, "threshold", 0.0) and operation.max_value in (None, 6, 6.0)
-
-
-def _is_identity_at_inference(operation: Any) -> bool:
-    return type(operation).__name__ in ("StochasticDepth", "DropPath", "GaussianNoise")
+    return getattr(function, "__name__", None) or type(operation).__name__

@@ -183,7 +183,7 @@ def check_prepared(technique: Technique, model: keras.Model) -> Prepared:
 def wrap(model: keras.Model, preparation: Preparation) -> Prepared:
     """Turns `model` itself into a prepared model."""
     machines = [technique.machine(model) for technique in preparation.techniques]
-    model.__class__ = _prepared_class(type(model))
+    model.__class__ = _prepared_class(type(model))  # type: ignore[arg-type]
     # Plain attributes: Keras would track, copy and save what it finds in a dictionary.
     object.__setattr__(model, "preparation", preparation)
     model._tracker.unlock()

@@ -42,7 +42,7 @@ class Preserving(Machine):
 def has_zeros(kernel: Kernel) -> bool:
     """Whether some weights, but not all, are exactly zero."""
     zeros = np.count_nonzero(kernel.variable.numpy() == 0)
-    return 0 < zeros < kernel.size
+    return bool(0 < zeros < kernel.size)
 
 
 def has_clusters(kernel: Kernel) -> bool:

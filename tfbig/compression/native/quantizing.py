@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.backend import get_keras_mask, set_keras_mask
 
-from tfbig.compression.native.graph import Step, bind, flatten
+from tfbig.compression.native.graph import Graph, Step, bind, flatten
 from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import Machine, straight_through
-from tfbig.compression.native.points import Plan, Point, plan
+from tfbig.compression.native.points import Plan, Point, kind_of, plan
 
 _NARROWEST = 1e-5  # A range of nothing would divide by zero; this is far below any activation that matters.
+_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
 class Quantizing(Machine):
     """Runs the model's flat graph, rounding every tensor that LiteRT will hold as an integer.
 
+    A model with recurrent layers gets its weights rounded only, and keeps its own `call`: rounding errors of 8 bits
+    would pile up from step to step, so LiteRT computes its activations in float.
+
     Args:
         model: the model, a copy; the machine takes the `activation=` off its layers.
         kernels: all weight tensors of the model.
-        exempt: layers, by identity, whose weights and outputs stay float.
+        exempt: layers, by identity, whose weights and computation stay float.
         weight_bits: 8 or 4; symmetric, one scale for each output channel.
         activation_bits: 8 (asymmetric) or 16 (symmetric); one scale for each tensor.
         momentum: weight of the past in the moving average of the ranges, in [0, 1).
         freeze_after: steps, or a share of the training, after which the ranges stay as they are; None for never.
     """
-
-    replaces_call = True
 
     def __init__(
         self,
@@ -45,16 +48,21 @@ class Quantizing(Machine):
         freeze_after: int | float | None,
         name: str = "quantize",
     ):
-        super().__init__([k for k in kernels if id(k.layer) not in exempt], name)
+        graph = None if is_recurrent(model) else flatten(model)
+        operands = _operands(graph) if graph else set()
+        chosen = [k for k in kernels if id(k.layer) not in exempt and id(k.variable) not in operands]
+        super().__init__(chosen, name)
         self.weight_bits, self.activation_bits = weight_bits, activation_bits
         self.momentum, self.freeze_after = momentum, freeze_after
+        self.replaces_call = graph is not None
         # Plain attributes, and no way back to the model: it owns the graph's layers, and saves them.
         object.__setattr__(self, "bind", functools.partial(bind, model))
-        object.__setattr__(self, "graph", flatten(model))
-        object.__setattr__(self, "plan", plan(self.graph))
+        object.__setattr__(self, "graph", graph)
+        object.__setattr__(self, "plan", plan(graph) if graph else None)
         object.__setattr__(self, "exempt", exempt)
         object.__setattr__(self, "channel_axes", {id(k.variable): k.channel_axes for k in kernels})
-        self.ranges = self.state("ranges", (max(self.plan.size, 1), 2), "float32", aggregation="mean")
+        rows = max(self.plan.size, 1) if graph else 1
+        self.ranges = self.state("ranges", (rows, 2), "float32", aggregation="mean")
 
     def transform(self, weights: list[tf.Tensor], training: bool) -> list[tf.Tensor]:
         rounded = [round_weights(w, k, self.weight_bits) for w, k in zip(weights, self.kernels, strict=True)]
@@ -88,16 +96,24 @@ class _Run:
         self.ready = steps > 0
 
     def step(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
-        outputs = step.operation(*args, **kwargs)
-        if id(step.operation) in self.machine.exempt:
-            return outputs
-        flat = [self.quantize(tensor, y, step) for tensor, y in zip(step.outputs, keras.tree.flatten(outputs))]
+        if kind_of(step) == "arithmetic":
+            args = tuple(map(self.constant, args, step.arguments.args))
+        outputs = step.compute(args, kwargs, self.training)
+        flat = [self.quantize(tensor, y) for tensor, y in zip(step.outputs, keras.tree.flatten(outputs), strict=True)]
         return keras.tree.pack_sequence_as(outputs, flat)
 
-    def quantize(self, tensor: int, x: Any, step: Step | None = None) -> Any:
-        if tensor in self.plan.inside_norm and step is not None:
-            offset = tf.stop_gradient(tf.cast(norm_affine(step.operation)[1], x.dtype))
-            x = self.round(self.plan.inside_norm[tensor], x - offset) + offset
+    def constant(self, value: Any, symbol: Any) -> Any:
+        """Rounds a weight that is added or multiplied: the file holds it like an activation, in the range it has."""
+        is_weight = not isinstance(symbol, keras.KerasTensor) or id(symbol) in self.machine.graph.weights
+        if not is_weight or not isinstance(value, keras.Variable | np.ndarray | tf.Tensor):
+            return value
+        tensor = tf.convert_to_tensor(value.value if isinstance(value, keras.Variable) else value)
+        if not tensor.dtype.is_floating:
+            return value
+        wide = tf.cast(tensor, tf.float32)
+        return tf.cast(straight_through(wide, round_constant(wide, self.machine.activation_bits)), tensor.dtype)
+
+    def quantize(self, tensor: int, x: Any) -> Any:
         point = self.plan.by_tensor.get(tensor)
         # The loss must see probabilities as they are: rounded ones are often 0, where the gradient ends.
         if point is None or (self.training and point.fixed and tensor in self.plan.outputs):
@@ -108,14 +124,15 @@ class _Run:
 
     def round(self, point: Point, x: Any) -> Any:
         wide = tf.cast(x, tf.float32)
+        bits = self.machine.activation_bits
+        quantize = fake_quantize_ties_away if point.ties_away else fake_quantize
         if point.fixed:
-            rounded = fake_quantize(wide, *point.fixed, self.machine.activation_bits)
+            rounded = quantize(wide, *point.fixed, bits)
         elif self.training:
-            low, high = tf.unstack(self.observe(point, wide))
-            rounded = fake_quantize(wide, low, high, self.machine.activation_bits)
+            rounded = quantize(wide, *point.bounds(*tf.unstack(self.observe(point, wide))), bits)
         else:
-            low, high = tf.unstack(self.ranges[point.index])
-            rounded = tf.where(self.ready, fake_quantize(wide, low, high, self.machine.activation_bits), wide)
+            bounds = point.bounds(*tf.unstack(self.ranges[point.index]))
+            rounded = tf.where(self.ready, quantize(wide, *bounds, bits), wide)
         return tf.cast(rounded, x.dtype)
 
     def observe(self, point: Point, x: tf.Tensor) -> tf.Tensor:
@@ -132,8 +149,18 @@ class _Run:
             self.machine.ranges.assign(tf.stack([self.seen[i] for i in range(len(self.seen))]))
 
 
+def is_recurrent(model: keras.Model) -> bool:
+    """Whether the model has layers that compute step by step."""
+    return any(isinstance(layer, _RECURRENT) for layer in model._flatten_layers())
+
+
 def round_weights(weight: tf.Tensor, kernel: Kernel, bits: int) -> tf.Tensor:
-    """Rounds to `2 ** bits - 1` symmetric levels, one scale for each output channel: max |w| is the last level."""
+    """Rounds to `2 ** bits - 1` symmetric levels, one scale for each output channel: max |w| is the last level.
+
+    An embedding is a table that rows are taken from, which LiteRT holds like an activation: 256 levels for all of it.
+    """
+    if kernel.attribute == "embeddings":
+        return round_constant(weight, 8)
     others = [axis for axis in range(len(kernel.shape)) if axis not in kernel.channel_axes]
     largest = 2 ** (bits - 1) - 1
     scale = tf.reduce_max(tf.abs(weight), axis=others, keepdims=True) / largest
@@ -151,13 +178,43 @@ def fake_quantize(x: tf.Tensor, low: Any, high: Any, bits: int) -> tf.Tensor:
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=bits)
 
 
-def norm_affine(layer: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scale and offset by which a BatchNormalization acts at inference: `y = x * scale + offset`."""
-    scale = tf.math.rsqrt(tf.convert_to_tensor(layer.moving_variance) + layer.epsilon)
-    if layer.scale:
-        scale = scale * tf.convert_to_tensor(layer.gamma)
-    offset = -tf.convert_to_tensor(layer.moving_mean) * scale
-    return scale, offset + tf.convert_to_tensor(layer.beta) if layer.center else offset
+def fake_quantize_ties_away(x: tf.Tensor, low: Any, high: Any, bits: int) -> tf.Tensor:
+    """The same, but what lies between two integers goes to the one farther from the integer 0."""
+
+    def away(level: tf.Tensor) -> tf.Tensor:
+        # The mean of integers is a tie but for the last bits of a float.
+        return tf.sign(level) * tf.floor(tf.abs(level) + 0.501)
+
+    return straight_through(x, _rounded(x, low, high, bits, away))
+
+
+def round_constant(x: tf.Tensor, bits: int) -> tf.Tensor:
+    """Rounds to the integers of the range that `x` has; a converter can compute it once and for all."""
+    low, high = tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)
+    return _rounded(x, low, tf.maximum(high, low + _NARROWEST), bits, tf.round)
+
+
+def _rounded(x: tf.Tensor, low: Any, high: Any, bits: int, to_integer: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    smallest, largest = float(-(2 ** (bits - 1))), float(2 ** (bits - 1) - 1)
+    if bits == 16:
+        bound = tf.maximum(tf.abs(low), tf.abs(high))
+        low, high = -bound * 32768 / 32767, bound
+    scale = (high - low) / (largest - smallest)
+    zero_point = tf.round(smallest - low / scale)
+    level = to_integer(x / scale + zero_point)
+    return (tf.clip_by_value(level, smallest, largest) - zero_point) * scale
+
+
+def _operands(graph: Graph) -> set[int]:
+    """The variables that are added to activations or multiplied with them, element by element."""
+    found: set[int] = set()
+    for step in graph.steps:
+        if kind_of(step) in ("arithmetic", "bias"):
+            for value in keras.tree.flatten((step.arguments.args, step.arguments.kwargs)):
+                variable = graph.weights.get(id(value), value)
+                if isinstance(variable, keras.Variable):
+                    found.add(id(variable))
+    return found
 
 
 def _weight_of_the_new(steps: tf.Tensor, momentum: float) -> tf.Tensor:

@@ -13,14 +13,15 @@ from tfbig.compression.native.clone import check_keras_model
 from tfbig.compression.native.clustering import Clustering
 from tfbig.compression.native.kernels import TINY, Kernel, check_patterns, compressible_kernels, matches
 from tfbig.compression.native.machine import Machine
-from tfbig.compression.native.prepared import NativeTechnique, Prepared, prepare
+from tfbig.compression.native.prepared import Prepared, prepare
 from tfbig.compression.native.preserving import has_zeros
 from tfbig.compression.technique import Engine, check_choice
+from tfbig.compression.tfmot.engine import TwoEngines
 from tfbig.errors import InvalidArgument, InvalidModel, InvariantBroken
 
 
 @dataclasses.dataclass(frozen=True)
-class Cluster(NativeTechnique):
+class Cluster(TwoEngines):
     """Replaces the weights of each tensor by a few shared values, which train with the model.
 
     In the model: every compressible weight tensor computes with the nearest of its centroids. `finish` writes the
@@ -67,10 +68,10 @@ class Cluster(NativeTechnique):
                     f"`layers['{pattern}']` must be None, received {value!r}: it leaves the layer alone."
                 )
 
-    def prepare(self, model: keras.Model) -> keras.Model:
+    def prepare_natively(self, model: keras.Model) -> keras.Model:
         """Returns a copy of `model` whose weights are seen through centroids."""
         if self.preserve_sparsity is not None:
-            return super().prepare(model)
+            return super().prepare_natively(model)
         check_keras_model(model)
         pruned = isinstance(model, Prepared) and any(t.name == "prune" for t in model.preparation.techniques)
         sparse = pruned or any(has_zeros(kernel) for kernel in compressible_kernels(model, min_size=self.min_size))
@@ -86,16 +87,16 @@ class Cluster(NativeTechnique):
             seed=self.seed,
         )
 
-    def verify(self, model: keras.Model) -> None:
+    def verify_natively(self, model: keras.Model) -> None:
         """Raises `InvariantBroken` if a clustered tensor, or channel of it, has more than `clusters` values."""
-        for kernel in self._chosen(model):
+        for kernel in self.reached(self._chosen(model), model):
             values = np.moveaxis(kernel.variable.numpy(), kernel.channel_axes, range(len(kernel.channel_axes)))
             channels = int(np.prod([kernel.shape[axis] for axis in kernel.channel_axes])) if self.per_channel else 1
             most = max(np.unique(row).size for row in values.reshape(channels, -1))
             if most > self.clusters:
                 raise InvariantBroken(
-                    f"'{kernel.name}' has {most} distinct values, but Cluster promised at most {self.clusters}. Something "
-                    "wrote into the weights after Cluster; train later stages with tfbig.Preserve()."
+                    f"'{kernel.name}' has {most} distinct values, but Cluster promised at most {self.clusters}. "
+                    "Something wrote into the weights after Cluster; train later stages with tfbig.Preserve()."
                 )
 
     def _chosen(self, model: keras.Model) -> list[Kernel]:

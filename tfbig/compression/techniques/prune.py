@@ -11,16 +11,17 @@ import numpy as np
 
 from tfbig.compression.native.kernels import TINY, Kernel, check_patterns, compressible_kernels, matches
 from tfbig.compression.native.machine import Machine
-from tfbig.compression.native.prepared import NativeTechnique
 from tfbig.compression.native.pruning import Pruning
 from tfbig.compression.native.sparsity_layout import NOfM, parse_layout
 from tfbig.compression.schedule import Schedule
 from tfbig.compression.technique import Engine, check_choice
+from tfbig.compression.tfmot.callback import PruningStep
+from tfbig.compression.tfmot.engine import TwoEngines
 from tfbig.errors import InvalidArgument, InvalidModel, InvariantBroken, check_range
 
 
 @dataclasses.dataclass(frozen=True)
-class Prune(NativeTechnique):
+class Prune(TwoEngines):
     """Sets the weights of smallest magnitude to zero, step by step while the model trains.
 
     In the model: every compressible weight tensor (rank 2 or more; biases, normalisation and tensors of fewer than
@@ -91,16 +92,23 @@ class Prune(NativeTechnique):
             kernels, targets=targets, schedule=self._schedule(), layout=layout, across=self.scope == "global"
         )
 
-    def verify(self, model: keras.Model) -> None:
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Returns the callback that TFMOT's pruning needs; with the native engine it does nothing."""
+        return [] if self.engine == "native" else [PruningStep()]
+
+    def verify_natively(self, model: keras.Model) -> None:
         """Raises `InvariantBroken` unless each pruned tensor has the asked share of zeros, to one unit."""
         kernels, targets = self._targets(compressible_kernels(model, min_size=self.min_size))
+        reached = {id(kernel) for kernel in self.reached(kernels, model)}
         if self.scope == "global":
             sizes = np.array([k.size for k in kernels])
-            _check_zeros("all layers together", sum(map(_zeros, kernels)), sizes.sum(), np.average(targets, weights=sizes))
+            share = np.average(targets, weights=sizes)
+            _check_zeros("all layers together", sum(map(_zeros, kernels)), sizes.sum(), share)
             return
         unit = int(np.prod(self.block_size))
         for kernel, target in zip(kernels, targets, strict=True):
-            _check_zeros(kernel.name, _zeros(kernel), kernel.size, target, unit)
+            if id(kernel) in reached:
+                _check_zeros(kernel.name, _zeros(kernel), kernel.size, target, unit)
 
     def _targets(self, kernels: list[Kernel]) -> tuple[list[Kernel], list[float]]:
         overrides = self.layers or {}
@@ -140,6 +148,6 @@ def _zeros(kernel: Kernel) -> int:
 def _check_zeros(where: str, zeros: int, size: int, target: float, unit: int = 1) -> None:
     if zeros < target * size - unit:
         raise InvariantBroken(
-            f"'{where}' has {zeros / size:.2%} zeros, but Prune promised {target:.2%}. Something wrote into the weights "
-            "after Prune; train later stages with tfbig.Preserve()."
+            f"'{where}' has {zeros / size:.2%} zeros, but Prune promised {target:.2%}. Something wrote into the "
+            "weights after Prune; train later stages with tfbig.Preserve()."
         )

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import keras
 
 from tfbig.compression.native.clone import check_keras_model, clone
 from tfbig.compression.native.kernels import check_patterns, compressible_kernels, matches
 from tfbig.compression.native.machine import Machine
-from tfbig.compression.native.prepared import NativeTechnique, check_prepared, is_prepared_with
+from tfbig.compression.native.prepared import check_prepared, is_prepared_with
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.technique import Engine, check_choice
 from tfbig.compression.techniques.preserve import Preserve
-from tfbig.errors import check_range
+from tfbig.compression.tfmot.engine import TwoEngines
+from tfbig.compression.tfmot.quantize_configs import serialized
+from tfbig.errors import InvalidArgument, check_range
 
 _BITS = {"int8": (8, 8), "int16x8": (8, 16), "int4": (4, 8)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Quantize(NativeTechnique):
+class Quantize(TwoEngines):
     """Trains the model under the rounding that its integer LiteRT file will do (quantization-aware training).
 
     In the model: weights are rounded symmetrically, one scale per output channel; activations with one scale per
@@ -36,6 +38,8 @@ class Quantize(NativeTechnique):
         preserve: keep the zeros and the clusters that the weights have, see `Preserve`.
         momentum: weight of the past in the moving average of activation ranges, in [0, 1).
         freeze_after: steps (int) or share of the training (float in [0, 1]) after which ranges stay fixed; None: never.
+        configs: with engine="tfmot" alone: layer name, glob or layer type -> a TFMOT `QuantizeConfig` that says how
+            these layers are quantized; the last match wins.
         engine: "native" for Keras 3 models, "tfmot" for TFMOT's own, "auto" to choose by the kind of model.
 
     Raises:
@@ -55,6 +59,7 @@ class Quantize(NativeTechnique):
     preserve: bool = True
     momentum: float = 0.99
     freeze_after: int | float | None = None
+    configs: Mapping[str, Any] | None = None
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
@@ -64,6 +69,11 @@ class Quantize(NativeTechnique):
         if isinstance(self.freeze_after, float):
             check_range("freeze_after", self.freeze_after, 0, 1)
         object.__setattr__(self, "exempt", (self.exempt,) if isinstance(self.exempt, str) else tuple(self.exempt))
+
+    def get_config(self) -> dict[str, Any]:
+        """The options that differ from their defaults, as plain JSON values."""
+        config = super().get_config()
+        return {**config, "configs": serialized(self.configs)} if self.configs else config
 
     def machine(self, model: keras.Model) -> Machine:
         kernels = compressible_kernels(model, min_size=1)
@@ -80,15 +90,20 @@ class Quantize(NativeTechnique):
             freeze_after=self.freeze_after,
         )
 
-    def prepare(self, model: keras.Model) -> keras.Model:
-        """Returns a copy of `model` that rounds as the integer file will; zeros and clusters in its weights are held."""
+    def prepare_natively(self, model: keras.Model) -> keras.Model:
+        """Returns a copy of `model` that rounds as the integer file will, its zeros and clusters held."""
         check_keras_model(model)
+        if self.configs:
+            raise InvalidArgument(
+                f"`configs` are TFMOT's, received configs for {', '.join(self.configs)} with the native engine. Use "
+                "engine='tfmot', or leave them out."
+            )
         keep = Preserve()
         if self.preserve and not is_prepared_with(keep, model) and keep.applies_to(model):
             model = keep.prepare(model)
-        return super().prepare(model)
+        return super().prepare_natively(model)
 
-    def finish(self, model: keras.Model) -> keras.Model:
+    def finish_natively(self, model: keras.Model) -> keras.Model:
         """Returns a copy that still rounds: the ranges are part of the result, and export reads them."""
         twin = clone(check_prepared(self, model))
         return Preserve().finish(twin) if is_prepared_with(Preserve(), twin) else twin

@@ -10,8 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfbig.compression.native.inference import quantizing_machine, ranges_at_points
+from tfbig.compression.native.inference import float_layers, quantizing_machine, ranges_at_points
 from tfbig.compression.native.kernels import compressible_kernels
+from tfbig.compression.native.prepared import Prepared
+from tfbig.compression.native.quantizing import Quantizing
+from tfbig.compression.techniques.quantize import Quantize
 from tfbig.errors import ConversionFailed, InvalidArgument, InvalidData, InvalidModel, unknown
 from tfbig.exporters.frozen import input_specs, probe_inputs, reference_outputs, save_frozen
 from tfbig.isolation import run_isolated
@@ -67,7 +70,7 @@ def _quantization(model: keras.Model, quantize: str | None, calibration: Any) ->
         raise unknown("value of `quantize`", quantize, _SCHEMES)
     machine = quantizing_machine(model)
     if machine is not None:
-        return _as_trained(model, quantize)
+        return _as_trained(model, machine, quantize)
     if quantize not in _STATIC:
         return {"scheme": quantize} if quantize else None
     if _is_recurrent(model):
@@ -80,19 +83,19 @@ def _quantization(model: keras.Model, quantize: str | None, calibration: Any) ->
     return {"scheme": quantize, "samples": calibration_samples(model, calibration)}
 
 
-def _as_trained(model: keras.Model, quantize: str | None) -> dict[str, Any]:
-    technique = next(t for t in model.preparation.techniques if t.name == "quantize")
+def _as_trained(model: Prepared, machine: Quantizing, quantize: str | None) -> dict[str, Any]:
+    technique = next(t for t in model.preparation.techniques if isinstance(t, Quantize))
     if quantize not in (None, technique.dtype):
         raise InvalidArgument(
             f"`quantize` is '{quantize}', but the model was trained with Quantize('{technique.dtype}'). Leave "
             "`quantize` out, or export the model from before Quantize."
         )
-    if not quantizing_machine(model).calibrated:
+    if not machine.calibrated:
         raise InvalidModel(
             f"`model` '{model.name}' was prepared with Quantize but saw no data, so its ranges are unknown. Train it "
             "for a step or more with fit, then export."
         )
-    if _is_recurrent(model):
+    if machine.graph is None:
         return {"scheme": "hybrid"}
     probe = probe_inputs(model)
     names = [spec.name for spec in input_specs(model, 1)]
@@ -100,6 +103,7 @@ def _as_trained(model: keras.Model, quantize: str | None) -> dict[str, Any]:
         "scheme": technique.dtype,
         "probe": dict(zip(names, probe, strict=True)),
         "learned": ranges_at_points(model, probe),
+        "float_layers": float_layers(model),
     }
 
 
@@ -150,8 +154,8 @@ def _check_outputs(outputs: list[np.ndarray], expected: list[np.ndarray], *, exa
     for index, (got, want) in enumerate(zip(outputs, expected, strict=True)):
         if got.shape != want.shape or not np.all(np.isfinite(got)):
             raise ConversionFailed(
-                f"Output {index} of the LiteRT file has shape {got.shape} or values that are not finite; the model gives "
-                f"{want.shape}. The file was not kept."
+                f"Output {index} of the LiteRT file has shape {got.shape} or values that are not finite; the "
+                f"model gives {want.shape}. The file was not kept."
             )
         tolerance = 1e-3 * max(1.0, float(np.max(np.abs(want))))
         worst = float(np.max(np.abs(got.astype("float64") - want))) if want.size else 0.0
