@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _ways(data: tf.data.Dataset, folder: Path) -> dict[str, Way]:
-    """The ways to train one student, a ResNet-8, under a teacher of ten times its work, a ResNet-20 of double width."""
+    """The ways to train one student, a ResNet-8; its teacher is a ResNet-20 of double width, ten times the work."""
     student = tfbig.models.build("resnet", input_shape=IMAGE, depth=8)
     teacher = tfbig.models.build("resnet", input_shape=IMAGE, depth=20, width=2.0)
     distill = tfbig.Distill(teacher=teacher)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras import tree
 
 from tfbig.compression.distillation.taps import Shape
-from tfbig.compression.distillation.teacher import Knowledge, Teacher
+from tfbig.compression.distillation.teacher import Knowledge, Teacher, compatible, input_shapes, shapes_text
 from tfbig.errors import InvalidData, InvalidFile
 from tfbig.files import atomic_file
 
@@ -51,10 +51,13 @@ def with_knowledge(
             f"`dataset` must be a tf.data.Dataset of batches, received {type(dataset).__name__}. Make one "
             "with tf.data.Dataset.from_tensor_slices((x, y)).batch(32)."
         )
+    spec = dataset.element_spec
+    inputs = spec[0] if isinstance(spec, tuple) else spec
+    _check_inputs(inputs, teacher)
     shapes = teacher.shapes()
     size = sum(_row_size(shape) for shape in _leaves(shapes))
     answers = Answers(size) if path is None else AnswersOnDisk(size, Path(path), teacher.digest())
-    answering = _Answering(teacher, answers, int(dataset.cardinality()))
+    answering = _Answering(teacher, inputs, answers, int(dataset.cardinality()))
 
     def add(x: Any, y: Any = None, *weight: Any) -> tuple:
         rows = answering.rows(x)
@@ -131,9 +134,10 @@ class AnswersOnDisk(Answers):
 class _Answering:
     """Looks rows up inside a `tf.data` pipeline, and asks the teacher for those that are missing."""
 
-    def __init__(self, teacher: Teacher, answers: Answers, batches: int):
+    def __init__(self, teacher: Teacher, inputs: Any, answers: Answers, batches: int):
         self.answers, self.batches, self.largest_batch = answers, batches, 0
-        self.ask = tf.function(teacher, reduce_retracing=True)
+        self.ask = tf.function(teacher, reduce_retracing=True, autograph=False)
+        self.ask.get_concrete_function(tree.map_structure(_with_free_batch, inputs))  # Its errors come now.
         self.lock = threading.Lock()
         self.warned = False
 
@@ -181,6 +185,21 @@ def fingerprints(x: Any) -> tf.Tensor:
     prints = [tf.fingerprint(tensor if tensor.shape.rank > 1 else tensor[:, None]) for tensor in tree.flatten(x)]
     together = prints[0] if len(prints) == 1 else tf.fingerprint(tf.concat(prints, axis=1))
     return tf.bitcast(together, tf.int64)
+
+
+def _check_inputs(inputs: Any, teacher: Teacher) -> None:
+    ours = [tuple(spec.shape) for spec in tree.flatten(inputs)]
+    for model in teacher.models:
+        theirs = input_shapes(model)
+        if theirs and not compatible(theirs, ours):
+            raise InvalidData(
+                f"`dataset` gives inputs of shape {shapes_text(ours)}, the teacher '{model.name}' takes "
+                f"{shapes_text(theirs)}. Batch the data set, and give the teacher what it was trained on."
+            )
+
+
+def _with_free_batch(spec: tf.TensorSpec) -> tf.TensorSpec:
+    return tf.TensorSpec((None, *spec.shape[1:]), spec.dtype)
 
 
 def _claim(folder: Path, about: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ class Distiller(keras.distillation.Distiller):
         check_keras_model(student)
         losses = [SoftTargets(temperature)] if distillation_losses is None else _listed(distillation_losses)
         layers = [loss.teacher_layer_name for loss in losses if getattr(loss, "teacher_layer_name", None)]
-        keras_arguments.setdefault("dtype", student.dtype_policy)
+        keras_arguments.setdefault("dtype", _policy(student))
         super().__init__(
             teacher=Teacher(teacher, teacher_weights, layers, copy=True),
             student=student,
@@ -270,6 +270,12 @@ class Distiller(keras.distillation.Distiller):
             ours = taps.trace(self.student, self.student_layers)[1]
             for loss in pairs:
                 loss.build(theirs[loss.teacher_layer_name], ours[loss.student_layer_name])
+
+
+def _policy(student: keras.Model) -> keras.DTypePolicy:
+    """The policy that decides whether Keras scales the loss: float16 anywhere inside needs it."""
+    policies = [layer.dtype_policy for layer in student._flatten_layers()]
+    return next((p for p in policies if p.name == "mixed_float16"), student.dtype_policy)
 
 
 def _listed(losses: Any) -> list[Any]:

@@ -72,7 +72,7 @@ def trace(model: keras.Model, names: Sequence[str] = ()) -> tuple[list[Shape], d
         InvalidModel: Keras does not know the model's inputs, or a named layer is not called.
     """
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(x: Any) -> tuple[Any, dict[str, Any]]:
         with record(model, names) as found:
             return tree.flatten(model(x, training=False)), dict(found)
@@ -139,8 +139,8 @@ def _activation_taken_off(model: keras.Model, name: str) -> Any:
     """What quantization computes as a step of its own, though the layer's output is meant to have it."""
     if not any(machine.replaces_call for machine in getattr(model, "machines", ())):
         return keras.activations.linear
-    config = next((c for c in _configs(model.preparation.config) if c.get("name") == name), {})
-    return keras.activations.get(config.get("activation"))
+    configs = (c for c in _configs(model.preparation.config) if c.get("name") == name and "activation" in c)
+    return keras.activations.get(next(configs, {}).get("activation"))
 
 
 def _configs(config: Any) -> Iterator[dict[str, Any]]:

@@ -198,18 +198,18 @@ def check_fit(student: keras.Model, teacher: Teacher, shapes: list[Shape]) -> No
     """
     for source in teacher.sources:
         model = getattr(source, "model", None)
-        theirs, ours = _input_shapes(model), _input_shapes(student)
-        if theirs and ours and not _compatible(theirs, ours):
+        theirs, ours = input_shapes(model), input_shapes(student)
+        if theirs and ours and not compatible(theirs, ours):
             raise InvalidModel(
-                f"`teacher` '{source.name}' takes inputs of shape {_text(theirs)}, the student "
-                f"'{student.name}' {_text(ours)}; one batch must serve both. Put what differs into the "
+                f"`teacher` '{source.name}' takes inputs of shape {shapes_text(theirs)}, the student "
+                f"'{student.name}' {shapes_text(ours)}; one batch must serve both. Put what differs into the "
                 "teacher, e.g. keras.Sequential([keras.Input(student_shape), keras.layers.Resizing(height, "
                 "width), teacher])."
             )
-        if not _compatible(source.shapes(), shapes):
+        if not compatible(source.shapes(), shapes):
             raise InvalidModel(
-                f"`teacher` '{source.name}' gives outputs of shape {_text(source.shapes())}, the student "
-                f"'{student.name}' {_text(shapes)}; they must be equal. Choose a teacher trained on the "
+                f"`teacher` '{source.name}' gives outputs of shape {shapes_text(source.shapes())}, the student "
+                f"'{student.name}' {shapes_text(shapes)}; they must be equal. Choose a teacher trained on the "
                 "same classes."
             )
 
@@ -252,16 +252,19 @@ def _check_path(path: Path) -> None:
         )
 
 
-def _input_shapes(model: keras.Model | None) -> list[Shape]:
+def input_shapes(model: keras.Model | None) -> list[Shape]:
+    """The shapes of a model's inputs; empty where Keras does not record them."""
     return [tuple(t.shape) for t in tree.flatten(getattr(model, "inputs", None) or [])]
 
 
-def _compatible(first: list[Shape], second: list[Shape]) -> bool:
+def compatible(first: list[Shape], second: list[Shape]) -> bool:
+    """Whether shapes agree, free axes with any size."""
     if [len(shape) for shape in first] != [len(shape) for shape in second]:
         return False
     sizes = zip(tree.flatten(first), tree.flatten(second), strict=True)
     return all(a == b or a is None or b is None for a, b in sizes)
 
 
-def _text(shapes: list[Shape]) -> str:
+def shapes_text(shapes: list[Shape]) -> str:
+    """Shapes as a message shows them."""
     return ", ".join(str(shape) for shape in shapes)
