@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
 from typing import Any
@@ -87,8 +88,9 @@ def clone(operation: keras.Operation, edits: dict[str, Any] | None = None) -> ke
         return _clone_function(operation, edits)
     classes = {type(layer).__name__: type(layer) for layer in operation._flatten_layers()}
     try:
-        # The layer lives in this process already: nothing foreign is loaded.
-        with SafeModeScope(False), keras.saving.custom_object_scope(classes):
+        # The layer lives in this process already: nothing foreign is loaded, nothing unsafe is saved.
+        with SafeModeScope(False), keras.saving.custom_object_scope(classes), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
             new = type(operation).from_config({**_configuration(operation), **edits})
     except (NotImplementedError, TypeError) as error:
         raise InvalidModel(
