@@ -58,6 +58,7 @@ class Distill(Technique):
     """
 
     name: ClassVar[str] = "distill"
+    wraps: ClassVar[bool] = True
 
     teacher: Any = dataclasses.field(default=None, metadata={"serialized": False})
     temperature: float = 4.0
@@ -77,8 +78,9 @@ class Distill(Technique):
         object.__setattr__(self, "features", _pairs("features", self.features))
         object.__setattr__(self, "attention", _pairs("attention", self.attention))
         object.__setattr__(self, "loss", _loss(self.loss))
-        if isinstance(self.teacher, list):
-            object.__setattr__(self, "teacher", tuple(self.teacher))
+        for option in ("teacher", "teacher_weights"):
+            if isinstance(getattr(self, option), list):
+                object.__setattr__(self, option, tuple(getattr(self, option)))
         if self.teacher is not None:
             check_teachers(self.teacher)
             normalised(self.teacher_weights, len(several(self.teacher)))
