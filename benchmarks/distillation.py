@@ -28,6 +28,7 @@ import tfbig
 BATCH = 128
 IMAGE = (28, 28, 1)
 ALONE = "student alone"
+LINE = "{way:32s} {ms_per_step:8.2f} ms  {ratio:5.2f} ({lowest:.2f} to {highest:.2f})  CPU {cpu_ratio:5.2f}"
 
 Way = tuple[keras.Model, tf.data.Dataset]
 
@@ -42,17 +43,13 @@ def main() -> None:
         rounds = [_round(ways, arguments.steps) for _ in range(arguments.rounds)]
     rows = [_row(name, rounds) for name in ways]
     for row in rows:
-        print(
-            "{way:32s} {ms_per_step:8.2f} ms  {ratio:5.2f} ({lowest:.2f} to {highest:.2f})  CPU {cpu_ratio:5.2f}".format(
-                **row
-            )
-        )
+        print(LINE.format(**row))
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def _ways(data: tf.data.Dataset, folder: Path) -> dict[str, Way]:
-    """The ways to train one student, a ResNet-8; its teacher is a ResNet-20 of double width, ten times the work."""
+    """The ways to train one student, a ResNet-8; its teacher, a ResNet-20 of double width, does ten times the work."""
     student = tfbig.models.build("resnet", input_shape=IMAGE, depth=8)
     teacher = tfbig.models.build("resnet", input_shape=IMAGE, depth=20, width=2.0)
     distill = tfbig.Distill(teacher=teacher)

@@ -2,8 +2,8 @@
 
     python examples/distill.py [--quick]
 
-Only 100 images have labels for the student, a perceptron with one hidden layer of 12 units. The teacher, a hundred times
-as large, has seen the labels of all; what it says of the other images teaches the student more than the few labels do.
+Only 100 images have labels for the student, a perceptron with one hidden layer of 12 units. The teacher, far larger,
+has seen the labels of all; what it says of the other images teaches the student more than the few labels do.
 Prints the accuracy of each on the test split.
 """
 

@@ -189,7 +189,7 @@ def test_keras_own_distillation_losses_work_beside_ours():
     x, y = images()
     teacher, student = cnn(4, seed=1), cnn(4, seed=2)
     student.trainable = False
-    ours, theirs = (
+    ours, theirs, default = (
         training_loss(compiled(Distiller(teacher, student, losses, alpha=1.0)), x, y)
         for losses in (
             [SoftTargets(3.0), FeatureMatch("relu0")],
@@ -197,9 +197,10 @@ def test_keras_own_distillation_losses_work_beside_ours():
                 keras.distillation.LogitsDistillation(3.0, keras.losses.KLDivergence()),
                 keras.distillation.FeatureDistillation(teacher_layer_name="relu0", student_layer_name="relu0"),
             ],
+            [keras.distillation.LogitsDistillation(3.0), FeatureMatch("relu0")],
         )
     )
-    assert theirs == pytest.approx(ours, rel=1e-3)
+    assert theirs == pytest.approx(ours, rel=1e-3) and default == pytest.approx(ours, rel=1e-3)
 
 
 def two_headed(seed, *, named):

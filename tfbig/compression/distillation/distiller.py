@@ -10,12 +10,13 @@ import keras
 import tensorflow as tf
 from keras import tree
 
-from tfbig.compression.distillation import cache, heads, taps
-from tfbig.compression.distillation.losses import LayerLoss, SoftTargets
-from tfbig.compression.distillation.teacher import Knowledge, Teacher, check_fit, check_teachers
+from tfbig.compression.distillation import cache, taps
+from tfbig.compression.distillation.losses import SoftTargets
+from tfbig.compression.distillation.objective import Objective, Said, factors, layers_of, listed, losses_of_outputs
+from tfbig.compression.distillation.teacher import Teacher, check_fit, check_teachers
 from tfbig.compression.native.clone import check_keras_model, serialize
 from tfbig.compression.native.prepared import TrainingLength
-from tfbig.errors import InvalidArgument, InvalidData, InvalidModel, check_range
+from tfbig.errors import InvalidModel, check_range
 
 
 @keras.saving.register_keras_serializable(package="tfbig")
@@ -68,14 +69,13 @@ class Distiller(keras.distillation.Distiller):
         check_range("alpha", alpha, 0, 1)
         check_teachers(teacher)
         check_keras_model(student)
-        losses = [SoftTargets(temperature)] if distillation_losses is None else _listed(distillation_losses)
-        layers = [loss.teacher_layer_name for loss in losses if getattr(loss, "teacher_layer_name", None)]
+        losses = [SoftTargets(temperature)] if distillation_losses is None else listed(distillation_losses)
         keras_arguments.setdefault("dtype", _policy(student))
         super().__init__(
-            teacher=Teacher(teacher, teacher_weights, layers, copy=True),
+            teacher=Teacher(teacher, teacher_weights, layers_of(losses, "teacher"), copy=True),
             student=student,
             distillation_losses=losses,
-            distillation_loss_weights=_factors(distillation_loss_weights, losses),
+            distillation_loss_weights=factors(distillation_loss_weights, losses),
             student_loss_weight=1 - alpha,
             name=name,
             autocast=False,  # The batch reaches the teacher as it is; the student casts for itself.
@@ -114,7 +114,7 @@ class Distiller(keras.distillation.Distiller):
 
     def call(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """The student's outputs."""
-        with taps.record(self.student, self.student_layers if training else ()) as found:
+        with taps.record(self.student, self.objective.student_layers if training else ()) as found:
             predictions = self.student(inputs, training=training, **kwargs)
         self._features.found = found
         return predictions
@@ -138,7 +138,9 @@ class Distiller(keras.distillation.Distiller):
             own = student_loss(x, labels, y_pred, sample_weight)
         taught = 0.0
         if self.alpha > 0:
-            taught = self._loss_of_teacher(knowledge or self.teacher(x), y_pred, sample_weight)
+            compiled = losses_of_outputs(getattr(self, "loss", None), y_pred, getattr(self, "output_names", None))
+            said = Said(y_pred, self._features.found, compiled, sample_weight)
+            taught = self.objective(knowledge or self.teacher(x), said)
         self._track(own, taught, tf.shape(tree.flatten(y_pred)[0])[0])
         return (1 - self.alpha) * own + self.alpha * (taught + penalties)
 
@@ -146,10 +148,12 @@ class Distiller(keras.distillation.Distiller):
         return super().compute_metrics(x, cache.split(y)[0], y_pred, sample_weight=sample_weight)
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        if self.machines:
-            given = kwargs.pop("callbacks", None)
-            given = given if isinstance(given, list | tuple) else [given] if given else []
-            kwargs["callbacks"] = [*given, TrainingLength()]
+        given = kwargs.pop("callbacks", None) or []
+        if self.machines and isinstance(given, keras.callbacks.CallbackList):
+            given.append(TrainingLength())
+        elif self.machines:
+            given = [*(given if isinstance(given, list | tuple) else [given]), TrainingLength()]
+        kwargs["callbacks"] = given
         return super().fit(*args, **kwargs)
 
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -187,57 +191,6 @@ class Distiller(keras.distillation.Distiller):
         config["distillation_losses"] = [built(loss) for loss in config["distillation_losses"]]
         return cls(**config)
 
-    def _loss_of_teacher(self, knowledge: Knowledge, y_pred: Any, sample_weight: Any) -> Any:
-        total = 0.0
-        for loss, factor in zip(self.distillation_losses, self.distillation_loss_weights, strict=True):
-            if getattr(loss, "teacher_layer_name", None) or getattr(loss, "student_layer_name", None):
-                total += factor * self._layer_loss(loss, knowledge, y_pred, sample_weight)
-            else:
-                for i, weight in enumerate(self.teacher.weights):
-                    total += factor * weight * self._output_loss(loss, i, knowledge, y_pred, sample_weight)
-        return total
-
-    def _layer_loss(self, loss: Any, knowledge: Knowledge, y_pred: Any, sample_weight: Any) -> Any:
-        found = self._features.found
-        taps.check_recorded(self.student, self.student_layers, found)
-        theirs, ours = loss.teacher_layer_name, loss.student_layer_name
-        if theirs and theirs not in knowledge["features"]:
-            raise InvalidData(
-                f"The data set carries the teacher's answers without its layer '{theirs}'. Make it with the "
-                "cache of the same Distill that prepares the student."
-            )
-        teacher = knowledge["features"][theirs] if theirs else self._as_outputs(knowledge["outputs"][0], y_pred)
-        student = found[ours] if ours else y_pred
-        return loss.compute_loss(teacher, student, **_weighted(sample_weight))
-
-    def _output_loss(self, loss: Any, i: int, knowledge: Knowledge, y_pred: Any, sample_weight: Any) -> Any:
-        answers, predictions = knowledge["outputs"][i], tree.flatten(y_pred)
-        if not isinstance(loss, keras.distillation.LogitsDistillation):
-            teacher = self._as_outputs(answers, y_pred)
-            return loss.compute_loss(teacher, y_pred, **_weighted(sample_weight))
-        asked = loss.loss if isinstance(loss, SoftTargets) else "kl_divergence"
-        compared = self._heads(asked, i, y_pred)
-        if isinstance(loss, SoftTargets):
-            return loss.compute_loss(answers, predictions, heads=compared, **_weighted(sample_weight))
-        pairs = [h.as_logits(t, s) for h, t, s in zip(compared, answers, predictions, strict=True)]
-        teacher, student = ([pair[side] for pair in pairs] for side in (0, 1))
-        return loss.compute_loss(self._as_outputs(teacher, y_pred), self._as_outputs(student, y_pred))
-
-    def _heads(self, asked: Any, i: int, y_pred: Any) -> list[heads.Head]:
-        """How each output is compared with teacher `i`."""
-        predictions = tree.flatten(y_pred)
-        students = heads.activations(self.student) or ["unknown"] * len(predictions)
-        losses = _loss_of_outputs(getattr(self, "loss", None), y_pred, getattr(self, "output_names", None))
-        columns = zip(losses, students, self.teacher.sources[i].activations, predictions, strict=True)
-        return [
-            heads.resolve(asked, loss, student, teacher, p.shape[-1], self.student.name)
-            for loss, student, teacher, p in columns
-        ]
-
-    @staticmethod
-    def _as_outputs(flat: list[Any], y_pred: Any) -> Any:
-        return tree.pack_sequence_as(y_pred, flat)
-
     def _track(self, own: Any, taught: Any, batch: Any) -> None:
         # Under a strategy Keras divides a loss by the number of replicas; people want to read the mean.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -258,57 +211,16 @@ class Distiller(keras.distillation.Distiller):
         check_fit(student, teacher, shapes or taps.trace(student)[0])
 
     def _validate_distillation_loss_compatibility(self, teacher: Any, student: keras.Model, loss: Any) -> None:
-        if name := getattr(loss, "student_layer_name", None):
+        for name in layers_of([loss], "student"):
             taps.find(student, name)
 
     def _create_multi_feature_extractors(self) -> None:
-        names = [getattr(loss, "student_layer_name", None) for loss in self.distillation_losses]
-        self.student_layers = tuple(dict.fromkeys(name for name in names if name))
-        pairs = [loss for loss in self.distillation_losses if isinstance(loss, LayerLoss)]
-        if pairs:
-            theirs = self.teacher.shapes()["features"]
-            ours = taps.trace(self.student, self.student_layers)[1]
-            for loss in pairs:
-                loss.build(theirs[loss.teacher_layer_name], ours[loss.student_layer_name])
+        # Straight into the instance: Keras would track, and save, what is only a view of its own parts.
+        objective = Objective(self.distillation_losses, self.distillation_loss_weights, self.teacher, self.student)
+        object.__setattr__(self, "objective", objective)
 
 
 def _policy(student: keras.Model) -> keras.DTypePolicy:
     """The policy that decides whether Keras scales the loss: float16 anywhere inside needs it."""
     policies = [layer.dtype_policy for layer in student._flatten_layers()]
     return next((p for p in policies if p.name == "mixed_float16"), student.dtype_policy)
-
-
-def _listed(losses: Any) -> list[Any]:
-    given = list(losses) if isinstance(losses, list | tuple) else [losses]
-    for loss in given:
-        if not isinstance(loss, keras.distillation.DistillationLoss):
-            raise InvalidArgument(
-                "`distillation_losses` must be keras.distillation.DistillationLoss objects such as "
-                f"SoftTargets(4.0), received {loss!r}. The loss of the labels goes into compile(loss=...)."
-            )
-    return given
-
-
-def _factors(weights: Sequence[float] | None, losses: list[Any]) -> list[float]:
-    factors = [1.0] * len(losses) if weights is None else list(weights)
-    if len(factors) != len(losses):
-        raise InvalidArgument(
-            f"`distillation_loss_weights` must hold one number for each of the {len(losses)} losses, "
-            f"received {factors}."
-        )
-    return factors
-
-
-def _weighted(sample_weight: Any) -> dict[str, Any]:
-    return {} if sample_weight is None else {"sample_weight": sample_weight}
-
-
-def _loss_of_outputs(compiled: Any, y_pred: Any, names: Sequence[str] | None) -> list[Any]:
-    """The compiled loss of each output, in the order in which `y_pred` is flattened."""
-    count = len(tree.flatten(y_pred))
-    if isinstance(compiled, dict):
-        keys = sorted(y_pred) if isinstance(y_pred, dict) else names or sorted(compiled)
-        return [compiled.get(key) for key in keys]
-    if isinstance(compiled, list | tuple):
-        return list(compiled)
-    return [compiled] * count

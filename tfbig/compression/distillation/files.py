@@ -72,7 +72,8 @@ class LiteRTTeacher(FileTeacher):
     """A `.tflite` file, run by LiteRT in a child process; integer inputs and outputs are (de)quantized."""
 
     def __init__(self, path: Path):
-        inputs, _ = run_isolated(f"{_LITERT}:describe", str(path), worker="interpret")
+        self.file = str(path.resolve())  # The child may have been started in another folder.
+        inputs, _ = run_isolated(f"{_LITERT}:describe", self.file, worker="interpret")
         specs = [
             tf.TensorSpec((None, *(None if d < 0 else d for d in shape[1:])), dtype, name)
             for name, shape, dtype in inputs
@@ -91,7 +92,7 @@ class LiteRTTeacher(FileTeacher):
     def predict(self, *arrays: Any) -> list[np.ndarray]:
         """The file's outputs, computed in the child process."""
         batch = [np.asarray(array) for array in arrays]
-        return run_isolated(f"{_LITERT}:predict", self.path, batch, worker="interpret")
+        return run_isolated(f"{_LITERT}:predict", self.file, batch, worker="interpret")
 
 
 class SavedModelTeacher(FileTeacher):
