@@ -13,6 +13,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from tfbig.compression.native.graph import recorded_inputs
 from tfbig.compression.native.inference import folded_outputs, quantizing_machine
+from tfbig.compression.native.opener import functional_of
 from tfbig.errors import InvalidModel
 
 
@@ -41,7 +42,8 @@ def inference(model: keras.Model, values: list[Any]) -> Any:
     if machine is not None and machine.graph is not None:
         return folded_outputs(model, values)
     if getattr(model, "inputs", None):
-        return model(keras.tree.pack_sequence_as(model._inputs_struct, values), training=False)
+        structure = functional_of(model)._inputs_struct
+        return model(keras.tree.pack_sequence_as(structure, values), training=False)
     args, kwargs = keras.tree.pack_sequence_as(recorded_inputs(model), values)
     return model(*args, **kwargs, training=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from tfbig.compression.recipe import Recipe, Stage, as_recipe, describe
 from tfbig.compression.technique import Technique
 from tfbig.compression.techniques.distill import Distill
 from tfbig.compression.techniques.preserve import Preserve
-from tfbig.errors import InvalidArgument, TfbigError
+from tfbig.errors import InvalidArgument, TfbigError, check_range
 from tfbig.exporters.export import export
 from tfbig.measurement.measure import Measurement, measure
 from tfbig.pipeline import invariants
@@ -196,6 +197,8 @@ def _check(epochs: object, optimizer: Any, learning_rate: float | None, director
         raise InvalidArgument(f"`epochs` must be a whole number, at least 1, received {epochs!r}.")
     if resume and directory is None:
         raise InvalidArgument("`resume` needs `directory`, the folder that holds the finished stages, received None.")
+    if learning_rate is not None:
+        check_range("learning_rate", learning_rate, 0, math.inf, closed="neither")
     if isinstance(optimizer, str):
         training.optimizer(optimizer, learning_rate=learning_rate)
 

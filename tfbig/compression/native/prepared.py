@@ -75,6 +75,20 @@ class Prepared(keras.Model):
             callbacks = [*given, TrainingLength()]
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
+    # Keras collects variables from the list of layers, and Sequential keeps one of its own, without the machines.
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return self._with_machines(super().variables)
+
+    @property
+    def weights(self) -> list[keras.Variable]:
+        return self._with_machines(super().weights)
+
+    def _with_machines(self, found: list[keras.Variable]) -> list[keras.Variable]:
+        theirs = [variable for machine in getattr(self, "machines", ()) for variable in machine.variables]
+        known = {id(variable) for variable in found}
+        return [*found, *(variable for variable in theirs if id(variable) not in known)]
+
     def get_config(self) -> dict[str, Any]:
         techniques = [{"name": t.name, **t.get_config()} for t in self.preparation.techniques]
         return {"original": self.preparation.config, "techniques": techniques}
