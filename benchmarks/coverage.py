@@ -1,6 +1,6 @@
 """Tries every technique on every model of the zoo and prints what came of it.
 
-    python benchmarks/coverage.py [--technique prune|cluster|quantize] [--model NAME] [--kind KIND] [--json FILE]
+python benchmarks/coverage.py [--technique prune|cluster|quantize] [--model NAME] [--kind KIND] [--json FILE]
 """
 
 from __future__ import annotations

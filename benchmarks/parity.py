@@ -35,9 +35,7 @@ def parity(model: keras.Model, path: Path, inputs: Sequence[np.ndarray]) -> Pari
     expected = _outputs(model, inputs)
     named = dict(zip([spec.name for spec in input_specs(model, 1)], inputs, strict=True))
     received = run_litert(path, named)
-    ends = run_isolated(
-        f"{litert_tensors.__name__}:output_ends", str(path), len(expected), worker="interpret"
-    )
+    ends = run_isolated(f"{litert_tensors.__name__}:output_ends", str(path), len(expected), worker="interpret")
     scales = [end.scale or _range(y) / 255 for end, y in zip(ends, expected, strict=True)]
     differences = _steps(expected, received, scales)
     logits = _logits(model, path, inputs, named, ends)

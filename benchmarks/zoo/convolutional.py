@@ -151,8 +151,8 @@ def conv_autoencoder() -> keras.Model:
 @entry("convolutional")
 def conv3d() -> keras.Model:
     inputs = keras.Input((8, 8, 8, 2))
-    x = layers.Conv3D(4, 3, activation="relu")(inputs)
-    x = layers.GlobalAveragePooling3D()(layers.MaxPooling3D(2)(x))
+    x = layers.Conv3D(4, 3, strides=2, activation="relu")(inputs)
+    x = layers.GlobalAveragePooling3D()(x)
     return keras.Model(inputs, layers.Dense(4, activation="softmax")(x), name="conv3d")
 
 

@@ -57,7 +57,10 @@ def pack(model: keras.Model, arrays: list[np.ndarray]) -> Any:
 def randomise(model: keras.Model, inputs: list[np.ndarray], seed: int = 0) -> None:
     """Gives the model statistics like a trained one's, so that no BatchNormalization or bias folds away.
 
-    Biases, gammas and betas become random; the moving statistics become those that `inputs` cause.
+    Biases, gammas and betas become random; the moving statistics become those that `inputs` cause. Betas lie around 1,
+    so that most units are active: in a random net whose units are active half the time, any small difference grows
+    exponentially with the number of BatchNormalizations (Yang et al. 2019, https://arxiv.org/abs/1902.08129), which
+    is chaos and not a property of the file.
     """
     rng = np.random.default_rng(seed)
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
@@ -66,7 +69,7 @@ def randomise(model: keras.Model, inputs: list[np.ndarray], seed: int = 0) -> No
         if name == "gamma":
             variable.assign(variable * rng.uniform(0.7, 1.3, variable.shape))
         elif name in ("beta", "bias"):
-            variable.assign(variable + rng.normal(0.0, 0.1, variable.shape))
+            variable.assign(variable + rng.normal(1.0 if name == "beta" else 0.0, 0.2, variable.shape))
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -97,8 +97,8 @@ def _known(symbol: Any, model: keras.Model) -> tuple[int, ...]:
     shape = tuple(symbol.shape[1:])
     if None in shape:
         raise InvalidModel(
-            f"`model` '{model.name}' leaves the shape of its input '{symbol.name}' open: {(None, *shape)}. A LiteRT file "
-            "needs all sizes but the batch: rebuild the model with a fixed input shape."
+            f"`model` '{model.name}' leaves the shape of its input '{symbol.name}' open: {(None, *shape)}. A LiteRT "
+            "file needs all sizes but the batch: rebuild the model with a fixed input shape."
         )
     return shape
 

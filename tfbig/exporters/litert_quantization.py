@@ -84,9 +84,7 @@ def _add_weight_scheme(engine: quantizer.Quantizer, scheme: str) -> None:
             engine.add_weight_only_config(_ANY, _ALL, num_bits=4)
 
 
-def _add_static_scheme(
-    engine: quantizer.Quantizer, scheme: str, float_ops: dict[str, str], integer_io: bool
-) -> None:
+def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict[str, str], integer_io: bool) -> None:
     weight_bits, activation_bits = _STATIC_BITS[scheme]
     engine.add_static_config(_ANY, _ALL, activation_num_bits=activation_bits, weight_num_bits=8)
     if weight_bits == 4:

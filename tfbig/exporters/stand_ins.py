@@ -1,7 +1,7 @@
 """Ops that LiteRT computes in integers and AI Edge Quantizer does not know: they pass through it under another name.
 
-To the quantizer an op is a rule for the scales of its inputs and outputs. So an op it does not know is given the code of
-one with the same rule before the file is quantized, and its own code back afterwards.
+To the quantizer an op is a rule for the scales of its inputs and outputs. So an op it does not know is given the code
+of one with the same rule before the file is quantized, and its own code back afterwards.
 """
 
 from __future__ import annotations

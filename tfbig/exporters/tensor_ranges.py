@@ -77,7 +77,7 @@ def observe(content: bytes, samples: Iterable[dict[str, np.ndarray]]) -> dict[st
 def complete(content: bytes, ranges: dict[str, Range]) -> FileGraph:
     """Adds the ranges that LiteRT prescribes, and those that ops hand on from their input or to their output."""
     ops = _read_ops(content)
-    known = dict(ranges)
+    known = {**ranges, **_table_ranges(content)}
     for op in ops:
         if op.kind in _PRESCRIBED:
             known.update((name, _PRESCRIBED[op.kind]) for name in op.outputs)
@@ -94,6 +94,20 @@ def complete(content: bytes, ranges: dict[str, Range]) -> FileGraph:
                         source = known.setdefault(op.inputs[0], known[name])
         changed = len(known) > before
     return FileGraph(tuple(ops), known)
+
+
+def _table_ranges(content: bytes) -> dict[str, Range]:
+    """The ranges of tensors whose entries are taken from a constant."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    graph = model.subgraphs[0]
+    found: dict[str, Range] = {}
+    for op in graph.operators:
+        code = flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
+        table = graph.tensors[op.inputs[0]] if code == schema.BuiltinOperator.GATHER else None
+        if table is not None and table.type == schema.TensorType.FLOAT32 and _has_data(model.buffers[table.buffer]):
+            values = np.frombuffer(bytes(model.buffers[table.buffer].data), "float32")
+            found[graph.tensors[op.outputs[0]].name.decode()] = (float(values.min()), float(values.max()))
+    return found
 
 
 def activations(content: bytes, inputs: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:

@@ -7,6 +7,7 @@ tensors and opens these on the way; what cannot be opened stays the layer it is.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -38,8 +39,8 @@ def flatten(model: keras.Model) -> Graph:
         traced = trace(model, args, kwargs, None)
     except Untraceable as error:
         raise InvalidModel(
-            f"`model`: the call of '{model.name}' ({type(model).__name__}) cannot be traced symbolically: {error} Write "
-            "it with keras.ops and Keras layers only, without branching on values or on `training`."
+            f"`model`: the call of '{model.name}' ({type(model).__name__}) cannot be traced symbolically: {error} "
+            "Write it with keras.ops and Keras layers only, without branching on values or on `training`."
         ) from error
     return opener.graph(traced.outer, opener.follow(traced, traced.outer))
 
@@ -65,12 +66,17 @@ def recorded_inputs(model: keras.Model) -> tuple[tuple, dict[str, Any]]:
             f"`model` '{model.name}' is subclassed and Keras did not record its input shape. Call "
             "model.build(input_shape) before compressing it."
         )
-    symbols = {
-        name.removesuffix("_shape"): _map_shapes(lambda s: keras.KerasTensor((None, *s[1:]), model.input_dtype), shape)
-        for name, shape in shapes.items()
-    }
+    symbols = {}
+    for argument, shape in shapes.items():
+        name = argument.removesuffix("_shape")  # Given to the tensors too: numbered names would differ in each call.
+        make = functools.partial(_symbol, dtype=model.input_dtype, name=name)
+        symbols[name] = _map_shapes(make, shape)
     first = next(iter(symbols))
     return (symbols.pop(first),), symbols
+
+
+def _symbol(shape: tuple, *, dtype: str, name: str) -> keras.KerasTensor:
+    return keras.KerasTensor((None, *shape[1:]), dtype, name=name)
 
 
 def _map_shapes(make: Callable[[tuple], Any], shape: Any) -> Any:

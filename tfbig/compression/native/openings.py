@@ -34,10 +34,11 @@ def opening(operation: Any, kwargs: dict[str, Any]) -> Callable[..., Any] | None
     if not isinstance(operation, keras.layers.Layer):
         kind = kind.lower()
         return functools.partial(_OPS[kind], operation) if kind in _OPS else _ACTIVATIONS.get(_OP_NAMES.get(kind, kind))
-    applies, function = _LAYERS.get(kind, (None, None))
-    if applies is None or not applies(operation, kwargs):
+    if kind not in _LAYERS or not _LAYERS[kind][0](operation, kwargs):
         return None
-    return functools.partial(function, operation, **{k: v for k, v in kwargs.items() if k in ("mask", "reverse")})
+    return functools.partial(
+        _LAYERS[kind][1], operation, **{k: v for k, v in kwargs.items() if k in ("mask", "reverse")}
+    )
 
 
 def _silu(x: Any) -> Any:

@@ -50,7 +50,6 @@ class Point:
     factor: float = 1.0  # what the range is multiplied with
     ties_away: bool = False  # LiteRT's average pooling rounds ties away from the integer 0, all else up
 
-
     def bounds(self, low: Any, high: Any) -> tuple[Any, Any]:
         """The range here, from the one in the machine's row."""
         if self.factor >= 0:
@@ -64,12 +63,13 @@ class Plan:
 
     `by_tensor` maps the id of a symbolic tensor to its point, `scale_of` those to the same that share an earlier
     tensor's scale and are not rounded again, and `folded` the id of a BatchNormalization's output to the step whose
-    weights take it up.
+    weights take it up. `with_constants` are the outputs of steps whose weights the file holds like activations.
     """
 
     by_tensor: dict[int, Point]
     scale_of: dict[int, Point]
     folded: dict[int, Step]
+    with_constants: frozenset[int]
     outputs: frozenset[int]
     size: int
     names: tuple[str, ...]  # of the observed ranges, for reports
@@ -98,7 +98,7 @@ def kind_of(step: Step) -> str:
     if name in _SAME_SCALE_ROUNDED:
         return "same_scale_rounded"
     if name in _GATHERED:
-        return "gathered"
+        return "same_scale" if _hides_with_zeros(step) else "gathered"
     if name in _LOOKED_UP:
         return "looked_up"
     return "fixed" if name.lower() in _FIXED else "other"
@@ -130,6 +130,8 @@ class _Planner:
         self.folded: dict[int, Step] = {}
         self.fused: set[int] = set()
         self.scale_of: dict[int, Point] = {}
+        self.with_constants: set[int] = set()
+        self.looked_up: set[int] = set()  # rows of a table of weights, rounded as that is
         self.adopted: dict[int, int] = {}  # tensors that are written with the scale of another
         self.names: list[str] = []
 
@@ -140,7 +142,10 @@ class _Planner:
         for step in self.graph.steps:
             self.place_all(step)
         self.scale_of.update((tensor, self.scale_of[other]) for tensor, other in self.adopted.items())
-        return Plan(self.points, self.scale_of, self.folded, self.outputs, len(self.names), tuple(self.names))
+        with_constants = frozenset(self.with_constants)
+        return Plan(
+            self.points, self.scale_of, self.folded, with_constants, self.outputs, len(self.names), tuple(self.names)
+        )
 
     def place_all(self, step: Step) -> None:
         if not step.inputs:
@@ -153,13 +158,19 @@ class _Planner:
     def place(self, step: Step, kind: str, tensor: int) -> None:
         if kind == "norm" and step.inputs[0] in self.fused:
             self.folded[tensor] = self.producer[step.inputs[0]]
+        if kind == "arithmetic" or (kind == "bias" and step.inputs[0] not in self.fused):
+            self.with_constants.add(tensor)
         if self.fuses_into_next(step, kind, tensor):
             self.fused.add(tensor)
             return
-        if self.adopts_scale(kind, tensor):
-            self.adopted[tensor] = self.consumers[tensor][0].outputs[0]
+        if kind == "looked_up" or (kind == "same_scale" and self.main_input(step) in self.looked_up):
+            self.looked_up.add(tensor)
             return
-        source = self.scale_of.get(step.inputs[0])
+        if self.adopts_scale(kind, tensor):
+            gathering = next(step for step in self.consumers[tensor] if kind_of(step) == "gathered")
+            self.adopted[tensor] = gathering.outputs[0]
+            return
+        source = self.scale_of.get(self.main_input(step))
         if kind == "same_scale" and source is not None:
             self.scale_of[tensor] = source
         elif kind == "scaled" and source is not None and source.fixed is None:
@@ -199,13 +210,22 @@ class _Planner:
         if name in _FOLDABLE_OPS:
             kernel = step.arguments.args[1]
             return isinstance(kernel, keras.Variable) or id(kernel) in self.graph.weights
-        return name in _LINEAR and name != "EinsumDense" and getattr(step.operation, "data_format", None) != "channels_first"
+        return (
+            name in _LINEAR
+            and name != "EinsumDense"
+            and getattr(step.operation, "data_format", None) != "channels_first"
+        )
+
+    def main_input(self, step: Step) -> int:
+        """The input that a step hands on: its first real one."""
+        return next((tensor for tensor in step.inputs if _is_float(self.graph.tensors[tensor])), step.inputs[0])
 
     def adopts_scale(self, kind: str, tensor: int) -> bool:
-        """Whether an op writes its result in the scale of what its only consumer makes of it."""
-        consumers = self.consumers[tensor]
-        free = kind not in ("same_scale", "same_scale_rounded", "scaled", "fixed", "gathered", "looked_up")
-        return free and len(consumers) == 1 and kind_of(consumers[0]) == "gathered" and tensor not in self.outputs
+        """Whether an op writes its result in the scale of what its consumer gathers it into."""
+        if kind in ("same_scale", "same_scale_rounded", "scaled", "fixed", "gathered", "looked_up"):
+            return False
+        kinds = [kind_of(step) for step in self.consumers[tensor] if _name_of(step.operation) != "Min"]
+        return kinds == ["gathered"] and tensor not in self.outputs
 
     def is_index(self, tensor: int) -> bool:
         """Whether the tensor holds whole numbers that only choose something."""
@@ -215,6 +235,13 @@ class _Planner:
     def observe(self, tensor: int, name: str) -> None:
         self.names.append(name)
         self.points[tensor] = self.scale_of[tensor] = Point(len(self.names) - 1)
+
+
+def _hides_with_zeros(step: Step) -> bool:
+    """Whether a step replaces some entries by 0, which every range has."""
+    return _name_of(step.operation) == "Where" and any(
+        isinstance(value, int | float) and value == 0 for value in step.arguments.args
+    )
 
 
 def _is_float(symbol: Any) -> bool:

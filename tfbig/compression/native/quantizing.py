@@ -96,7 +96,7 @@ class _Run:
         self.ready = steps > 0
 
     def step(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
-        if kind_of(step) == "arithmetic":
+        if step.outputs[0] in self.plan.with_constants:
             args = tuple(map(self.constant, args, step.arguments.args))
         outputs = step.compute(args, kwargs, self.training)
         flat = [self.quantize(tensor, y) for tensor, y in zip(step.outputs, keras.tree.flatten(outputs), strict=True)]
@@ -136,6 +136,7 @@ class _Run:
         return tf.cast(rounded, x.dtype)
 
     def observe(self, point: Point, x: tf.Tensor) -> tf.Tensor:
+        assert point.index is not None
         if point.observed:
             low = tf.minimum(tf.reduce_min(x), 0.0)
             high = tf.maximum(tf.reduce_max(x), low + _NARROWEST)

@@ -206,4 +206,3 @@ def _plain(value: Any, number: dict[int, Any]) -> Any:
     if isinstance(value, keras.Variable):
         return id(value)
     return np.asarray(value).tobytes() if hasattr(value, "shape") else str(value)
-
