@@ -37,6 +37,7 @@ def add_training(parser: argparse.ArgumentParser, *, epochs: int) -> None:
         "--epochs", type=int, default=epochs, metavar="N", help=f"passes over the data (default {epochs})"
     )
     parser.add_argument("--optimizer", default="adam", metavar="NAME", help="adam (default), sgd, adamw, ...")
+    parser.add_argument("--loss", metavar="NAME", help="a Keras loss (default: what fits the model's output)")
     parser.add_argument(
         "--learning-rate", type=float, metavar="RATE", help="at the start (default: the optimizer's own)"
     )

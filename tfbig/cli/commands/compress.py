@@ -75,6 +75,7 @@ def _compressed(model: Any, recipe: Any, data: Any, work: Path, arguments: argpa
             epochs=arguments.epochs,
             optimizer=arguments.optimizer,
             learning_rate=arguments.learning_rate,
+            loss=arguments.loss,
             seed=arguments.seed,
             directory=work,
             resume=arguments.resume,

@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         epochs=arguments.epochs,
         optimizer=arguments.optimizer,
         learning_rate=arguments.learning_rate,
+        loss=arguments.loss,
         schedule="cosine",
         strategy=arguments.strategy,
         precision=arguments.precision,
