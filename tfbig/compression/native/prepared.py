@@ -56,6 +56,8 @@ class Prepared(keras.Model):
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         training = bool(kwargs.get("training", self._get_call_context().get_value("training")))
+        if "training" not in self._call_signature.parameters:
+            kwargs.pop("training", None)
         with WeightsSeenThrough(self.machines, training) as seen:
             for machine in self.machines:
                 if machine.replaces_call:
@@ -198,6 +200,8 @@ def wrap(model: keras.Model, preparation: Preparation) -> Prepared:
     """Turns `model` itself into a prepared model."""
     machines = [technique.machine(model) for technique in preparation.techniques]
     model.__class__ = _prepared_class(type(model))  # type: ignore[arg-type]
+    # Keras tells a model whether it is being trained only if its `call` asks for it; the machines must know.
+    model._call_has_training_arg = True
     # Plain attributes: Keras would track, copy and save what it finds in a dictionary.
     object.__setattr__(model, "preparation", preparation)
     model._tracker.unlock()
