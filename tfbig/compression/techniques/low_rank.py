@@ -10,9 +10,9 @@ import keras
 from tfbig.compression.structure.dependency import NOMINAL_SIZE
 from tfbig.compression.structure.factorization import Factorization, candidates, cheapest, decompose_all, of_flops
 from tfbig.compression.structure.factors import Factoring
-from tfbig.compression.structure.graph import Graph, flatten, layer_names, require_graph
+from tfbig.compression.structure.graph import Graph, check_layers, check_names, flatten, require_graph
 from tfbig.compression.technique import Technique
-from tfbig.errors import InvalidArgument, InvalidModel, check_range, unknown
+from tfbig.errors import InvalidArgument, InvalidModel, check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class LowRank(Technique):
             )
         for name, value in given.items():
             check_range(name, value, 0, 1, closed="right")
-        object.__setattr__(self, "exclude", tuple(self.exclude))
+        object.__setattr__(self, "exclude", check_names("exclude", self.exclude))
 
     def prepare(self, model: keras.Model) -> keras.Model:
         """Returns a new model with factored layers; see the class."""
@@ -70,9 +70,7 @@ class LowRank(Technique):
     def plan(self, model: keras.Model) -> Factorization:
         """Chooses ways and ranks without building anything; see `Factorization`."""
         require_graph(model, "LowRank")
-        for excluded in self.exclude:
-            if excluded not in layer_names(model):
-                raise unknown("layer in `exclude`", excluded, layer_names(model))
+        check_layers("exclude", self.exclude, model)
         graph = flatten(model, unknown=NOMINAL_SIZE)
         layers = candidates(graph, self.exclude)
         if self.flops is not None:
