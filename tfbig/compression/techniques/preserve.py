@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import ClassVar
 
 import keras
@@ -25,7 +25,8 @@ class Preserve(NativeTechnique):
     Args:
         sparsity: keep zeros.
         clusters: keep clusters, in tensors with at most 256 distinct values and four times as many elements.
-        found: filled in by `prepare`: the path of each tensor to keep -> whether it has clusters.
+        found: filled in by `prepare`, for each tensor in the order of the layers: whether it has clusters to keep; None
+            to leave it alone.
 
     Reference:
         The collaborative optimizations of the TensorFlow Model Optimization Toolkit (PQAT, CQAT, PCQAT).
@@ -35,19 +36,23 @@ class Preserve(NativeTechnique):
 
     sparsity: bool = True
     clusters: bool = True
-    found: Mapping[str, bool] | None = None
+    found: Sequence[bool | None] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "found", tuple(self.found))
 
     def prepare(self, model: keras.Model) -> keras.Model:
         """Returns a copy of `model` that keeps the zeros and clusters which its weights have now."""
         check_keras_model(model)
         kernels = compressible_kernels(model, min_size=1)
-        found = {k.name: self.clusters and has_clusters(k) for k in kernels if self._has_structure(k)}
+        # By number, not by name: subclassed models get new names when they are built again.
+        found = [(self.clusters and has_clusters(k)) if self._has_structure(k) else None for k in kernels]
         return prepare(dataclasses.replace(self, found=found), model)
 
     def machine(self, model: keras.Model) -> Machine:
-        found = self.found or {}
-        kernels = [k for k in compressible_kernels(model, min_size=1) if k.name in found]
-        return Preserving(kernels, clustered=[found[k.name] for k in kernels])
+        kernels = compressible_kernels(model, min_size=1)
+        held = [(k, clusters) for k, clusters in zip(kernels, self.found, strict=True) if clusters is not None]
+        return Preserving([k for k, _ in held], clustered=[clusters for _, clusters in held])
 
     def applies_to(self, model: keras.Model) -> bool:
         """Whether the model has zeros or clusters to keep."""
