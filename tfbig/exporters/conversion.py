@@ -19,8 +19,8 @@ def convert(
     """Converts the frozen model in `folder` to the LiteRT file `output`.
 
     Args:
-        quantize: None for float; else `{"scheme": "float16" | "hybrid"}` for what TensorFlow's converter does by
-            itself, or the arguments of `litert_quantization.quantize`.
+        quantize: None for float; else `{"scheme": "float16" | "tfmot"}` for what TensorFlow's converter does by itself,
+            or the arguments of `litert_quantization.quantize`.
         sparse: see `sparse_encoding.encode_sparse`.
 
     Returns:
@@ -34,13 +34,15 @@ def convert(
 
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     scheme = quantize["scheme"] if quantize else None
-    if scheme in ("float16", "hybrid"):
+    if scheme in ("float16", "tfmot"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if scheme == "float16":
         converter.target_spec.supported_types = [tf.float16]
     content = bytes(converter.convert())
-    facts: dict[str, Any] = {"quantization": "dynamic range"} if scheme == "hybrid" else {}
-    if quantize and scheme not in ("float16", "hybrid"):
+    facts: dict[str, Any] = {}
+    if scheme == "tfmot":
+        facts = {"quantization": "int8", "float_ops": {}}
+    elif quantize and scheme != "float16":
         content, facts = litert_quantization.quantize(content, **quantize)
     content = encode_sparse(content, sparse=sparse)
     if facts:

@@ -12,6 +12,7 @@ import keras
 from tfbig.compression.native.clone import check_keras_model
 from tfbig.errors import InvalidArgument, nearest
 from tfbig.exporters import registry
+from tfbig.exporters.tf_keras_litert import exportable
 from tfbig.files import atomic_file, refuse_existing
 
 
@@ -45,8 +46,9 @@ def export(
         ConversionFailed: the converter refused or died; nothing was written.
         OutputExists: `path` exists and `overwrite` is false.
     """
-    check_keras_model(model)
     target = Path(path)
+    model = exportable(model, target)
+    check_keras_model(model)
     writer = format_of(target)
     options = {"quantize": quantize, "calibration": calibration, "sparse": sparse}
     given = {name: value for name, value in options.items() if value is not None}

@@ -233,7 +233,8 @@ def _in_order(stage: Stage, model: keras.Model, original: keras.Model) -> list[T
     techniques: list[Technique] = sorted(stage, key=lambda technique: technique.wraps)
     names = {technique.name for technique in techniques}
     keep = Preserve(clusters="cluster" not in names)
-    if not _HOLDS_STRUCTURE & names and keep.applies_to(model):
+    by_tfmot = any(getattr(technique, "engine", None) == "tfmot" for technique in techniques)  # It keeps zeros itself.
+    if not by_tfmot and not _HOLDS_STRUCTURE & names and keep.applies_to(model):
         techniques.insert(0, keep)
     return [t.with_teacher(original) if isinstance(t, Distill) and t.teacher is None else t for t in techniques]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -62,6 +62,15 @@ class TfKerasLayer(keras.layers.Layer):
             )
         self.built = True
 
+    @property
+    def activation(self) -> Callable | None:
+        """The Keras 3 activation behind the first output, by which a loss may be chosen; None if there is none."""
+        layer = self.inner.outputs[0]._keras_history.layer
+        layer = getattr(layer, "layer", layer)
+        function = getattr(layer, "activation", None)
+        function = getattr(function, "activation", function)
+        return getattr(keras.activations, getattr(function, "__name__", type(layer).__name__.lower()), None)
+
     def call(self, inputs: Any, training: bool = False) -> Any:
         outputs = self.inner(inputs, training=training)
         for loss in self.inner.losses:
@@ -73,6 +82,19 @@ class TfKerasLayer(keras.layers.Layer):
         batch = keras.tree.flatten(inputs)[0].shape[0]
         specs = [keras.KerasTensor((batch, *y.shape[1:]), y.dtype.name) for y in self.inner.outputs]
         return specs if len(specs) > 1 else specs[0]
+
+
+def as_keras(model: Any) -> keras.Model:
+    """A tf_keras model as a Keras 3 model with the same variables, for what only reads it."""
+    inputs = [keras.Input(batch_shape=tuple(x.shape), dtype=x.dtype.name, name=x.name) for x in model.inputs]
+    outputs = TfKerasLayer(model, name="tf_keras")(inputs if len(inputs) > 1 else inputs[0])
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def adopted_layer(model: Any) -> TfKerasLayer | None:
+    """The layer that runs a tf_keras model inside a Keras 3 model, however deep."""
+    found = model._flatten_layers() if isinstance(model, keras.Model) else []
+    return next((layer for layer in found if isinstance(layer, TfKerasLayer)), None)
 
 
 def _paths(model: Any) -> list[tuple[str, tf.Variable]]:

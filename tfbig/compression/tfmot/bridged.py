@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
-from tfbig.compression.tfmot.adoption import TfKerasLayer
+from tfbig.compression.tfmot.adoption import TfKerasLayer, adopted_layer
 
 
 @keras.saving.register_keras_serializable(package="tfbig")
@@ -70,8 +70,8 @@ def around(layer: TfKerasLayer, like: keras.Model) -> keras.Model:
 
 def bridged_layer(model: Any) -> Bridged | None:
     """The layer that trains under TFMOT in a model that `prepare` gave, also inside another model."""
-    found = model._flatten_layers() if isinstance(model, keras.Model) else []
-    return next((layer for layer in found if isinstance(layer, Bridged)), None)
+    layer = adopted_layer(model)
+    return layer if isinstance(layer, Bridged) else None
 
 
 def functional_of(model: keras.Model) -> Functional:

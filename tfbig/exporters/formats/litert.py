@@ -17,6 +17,7 @@ from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.techniques.quantize import Quantize
 from tfbig.errors import ConversionFailed, InvalidArgument, InvalidData, InvalidModel, unknown
 from tfbig.exporters.frozen import input_specs, probe_inputs, reference_outputs, save_frozen
+from tfbig.exporters.tf_keras_litert import as_trained
 from tfbig.isolation import run_isolated
 
 suffixes = (".tflite",)
@@ -68,6 +69,8 @@ def _quantization(model: keras.Model, quantize: str | None, calibration: Any) ->
     """The arguments of the child's quantizer, or None for a float file."""
     if quantize is not None and quantize not in _SCHEMES:
         raise unknown("value of `quantize`", quantize, _SCHEMES)
+    if (by_tfmot := as_trained(model, quantize)) is not None:
+        return by_tfmot
     machine = quantizing_machine(model)
     if machine is not None:
         return _as_trained(model, machine, quantize)

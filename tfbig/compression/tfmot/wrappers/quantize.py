@@ -42,6 +42,7 @@ _cluster_registry = toolkit_module(f"{_collaborative}.cluster_preserve.cluster_p
 _PRESERVED = (tf_keras.layers.Dense, tf_keras.layers.Conv2D)  # Depthwise convolutions, which are Conv2D, are not.
 _STANDALONE = {"relu", "swish", "gelu", "relu6", "linear", "softmax", "sigmoid", "tanh"}
 _MOST_CLUSTERS = 256
+_FIRST_LOWS = (-6.0, 0.0)  # where TFMOT lets ranges begin: those of inputs at 0
 STAYS_WRAPPED = True  # The finished model still rounds.
 _CENTROIDS = "cluster_centroids_tf"
 
@@ -126,6 +127,12 @@ def finish(technique: Any, model: tf_keras.Model) -> tf_keras.Model:
 def is_wrapped(model: tf_keras.Model) -> bool:
     """Whether some layer is in a quantization wrapper."""
     return any(isinstance(layer, _wrapper | _layer) for layer in layers(model))
+
+
+def is_trained(model: tf_keras.Model) -> bool:
+    """Whether the ranges have seen data."""
+    lows = [v.numpy() for layer in layers(model) for v in layer.weights if _short(v).endswith("_min")]
+    return any(not np.all(np.isin(low, _FIRST_LOWS)) for low in lows)
 
 
 def overwritten(model: tf_keras.Model) -> list[tf.Variable]:
