@@ -100,7 +100,7 @@ class Distill(Technique):
         layers = [FeatureMatch(*pair) for pair in self.features] + [AttentionTransfer(*p) for p in self.attention]
         factors = [self.feature_weight] * len(self.features) + [self.attention_weight] * len(self.attention)
         return Distiller(
-            self._teacher(model),
+            model if self.teacher is None else self.teacher,
             student,
             [SoftTargets(self.temperature, self.loss), *layers],
             [1.0, *factors],
@@ -154,10 +154,6 @@ class Distill(Technique):
         if not isinstance(self.loss, str):
             config["loss"] = keras.losses.serialize(self.loss)
         return config
-
-    def _teacher(self, model: keras.Model) -> Any:
-        # A copy: the user may go on training the model that he handed over.
-        return clone(model) if self.teacher is None else self.teacher
 
 
 def _pairs(option: str, given: Any) -> tuple[tuple[str, str], ...]:
