@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from tfbig.errors import InvalidFile, TfbigError
+from tfbig.errors import InvalidFile, InvalidModel, TfbigError
 from tfbig.models import safety
 from tfbig.models.legacy import archive as legacy_archive
 from tfbig.models.legacy import h5_file, saved_model
@@ -131,6 +131,20 @@ def _load_keras3(
     place: Path, config: dict[str, Any], path: Path, unsafe: bool, custom_objects: dict[str, Any]
 ) -> keras.Model:
     """Keras's own loader; compile settings that cannot be restored are left out with a warning."""
+    model = _with_settings(place, config, path, unsafe, custom_objects)
+    if not model.built:
+        recorded = "" if config.get("build_config") else "it was saved before it was called on data, or "
+        raise InvalidModel(
+            f"`{path}` holds a {type(model).__name__} that comes without its weights: {recorded}its call cannot be traced "
+            "symbolically. Write it with keras.ops and Keras layers only, without branching on values, or make it a "
+            "Functional model, and save it again."
+        )
+    return model
+
+
+def _with_settings(
+    place: Path, config: dict[str, Any], path: Path, unsafe: bool, custom_objects: dict[str, Any]
+) -> keras.Model:
     compiled = config.pop("compile_config", None)
     known = safety.resolve_customs(config, custom_objects, path)
     try:

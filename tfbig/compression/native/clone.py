@@ -67,8 +67,7 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
             ) from error
     if not model.built:
         raise InvalidModel(
-            f"`model` '{model.name}' cannot be rebuilt with its weights: Keras did not record its input shape. "
-            "Call model.build(input_shape) on the original before handing it over."
+            f"`model` '{model.name}' cannot be rebuilt with its weights: {_why_not_built(config, model)}"
         )
     return model
 
@@ -110,6 +109,14 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's text, closed by a full stop."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text if text.endswith(".") else text + "."
+
+
+def _why_not_built(config: dict[str, Any], model: keras.Model) -> str:
+    recorded = "" if config.get("build_config") else "it was never called, or "
+    return (
+        f"{recorded}the call of {type(model).__name__} cannot be traced symbolically. Call it once on data; write it with "
+        "keras.ops and Keras layers only, without branching on values, or make it a Functional model."
+    )
 
 
 def _not_serialisable(model: keras.Model, error: Exception) -> str:
