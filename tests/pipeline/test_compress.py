@@ -185,3 +185,10 @@ def test_data_that_does_not_fit_is_told_at_once(small_model, digits_arrays):
     high = tf.data.Dataset.from_tensor_slices((x, y + 5)).batch(320)
     with pytest.raises(InvalidData, match="its 10 output units expect labels 0 to 9, received 5 to 14"):
         compress(small_model, RECIPE, train=high)
+
+
+def test_schedules_given_as_a_share_of_the_training_follow_its_length(fresh_digits, small_model):
+    prepared = tfbig.Prune(sparsity=0.8, begin=0.0, end=1.0, frequency=1).prepare(small_model)
+    tfbig.training.fit(prepared, fresh_digits().train, epochs=2, verbose=0)
+    machine = prepared.machines[0]
+    assert int(machine.total_steps.numpy()) == int(machine.step.numpy()) > 0

@@ -98,7 +98,8 @@ class Run:
 
     def _callback_list(self, model: keras.Model) -> keras.callbacks.CallbackList:
         return keras.callbacks.CallbackList(
-            list(self.callbacks),
+            # A model in compression brings callbacks of its own, as its `fit` does.
+            [*self.callbacks, *getattr(model, "training_callbacks", list)()],
             add_history=True,
             add_progbar=self.verbose != 0,
             model=model,

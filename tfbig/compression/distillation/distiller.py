@@ -107,6 +107,10 @@ class Distiller(keras.distillation.Distiller):
         """The machines of the techniques that the student was prepared with."""
         return getattr(self.student, "machines", [])
 
+    def training_callbacks(self) -> list[keras.callbacks.Callback]:
+        """The callbacks that a training of the student needs."""
+        return getattr(self.student, "training_callbacks", list)()
+
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The student's metrics and the two parts of the loss, of which training alone reports."""

@@ -68,6 +68,10 @@ class Prepared(keras.Model):
         seen.commit(self)
         return outputs
 
+    def training_callbacks(self) -> list[keras.callbacks.Callback]:
+        """The callbacks that a training of this model needs; `fit` adds them by itself."""
+        return [TrainingLength()]
+
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         callbacks = kwargs.pop("callbacks", None)
         if isinstance(callbacks, keras.callbacks.CallbackList):
