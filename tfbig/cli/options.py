@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import Any
 
+from tfbig.errors import unknown
+
 _FILES_OF_IMAGES = ("images", "tfrecord", "tfds")  # Their images have no size of their own to be kept.
 
 
@@ -50,6 +52,18 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is at the output")
+
+
+def check_loss(name: str | None) -> None:
+    """Raises `InvalidArgument` unless Keras has a loss of that name."""
+    import keras
+
+    try:
+        keras.losses.get(name)
+    except ValueError as error:
+        others = ("get", "serialize", "deserialize")
+        known = [loss for loss in dir(keras.losses) if loss.islower() and loss[0] != "_" and loss not in others]
+        raise unknown("loss", name, known) from error
 
 
 def load_data(arguments: argparse.Namespace, model: Any = None) -> Any:

@@ -135,9 +135,9 @@ def _load_keras3(
     if not model.built:
         recorded = "" if config.get("build_config") else "it was saved before it was called on data, or "
         raise InvalidModel(
-            f"`{path}` holds a {type(model).__name__} that comes without its weights: {recorded}its call cannot be traced "
-            "symbolically. Write it with keras.ops and Keras layers only, without branching on values, or make it a "
-            "Functional model, and save it again."
+            f"`{path}` holds a {type(model).__name__} that comes without its weights: {recorded}its call cannot be "
+            "traced symbolically. Write it with keras.ops and Keras layers only, without branching on values, or make "
+            "it a Functional model, and save it again."
         )
     return model
 

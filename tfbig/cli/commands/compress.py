@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     import tfbig
     from tfbig.pipeline.result import StageFailed
 
+    options.check_loss(arguments.loss)
     recipe = tfbig.Recipe.load(arguments.recipe)
     model = tfbig.load(arguments.model, unsafe=arguments.unsafe)
     data = options.load_data(arguments, model)

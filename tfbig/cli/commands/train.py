@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     import tfbig
 
+    options.check_loss(arguments.loss)
     keras.utils.set_random_seed(arguments.seed)
     data = options.load_data(arguments)
     shape = {"input_shape": data.spec.input_shape, "classes": data.spec.classes}

@@ -22,7 +22,7 @@ def clone(model: keras.Model) -> keras.Model:
     """
     check_keras_model(model)
     twin = deserialize(serialize(model), custom_objects_of(model))
-    copy_weights(model.weights, twin.weights, model.name)
+    copy_weights(model.weights, twin)
     return twin
 
 
@@ -91,18 +91,22 @@ def custom_objects_of(model: keras.Model) -> dict[str, Any]:
     return {cls.__name__: cls for cls in classes if not cls.__module__.startswith(("keras.", "tfbig."))}
 
 
-def copy_weights(old: list[keras.Variable], new: list[keras.Variable], name: str) -> None:
-    """Copies `old` into `new`, matched by path where paths are unique and equal, by order otherwise."""
+def copy_weights(old: list[keras.Variable], twin: keras.Model) -> None:
+    """Copies `old` into the weights of `twin`, matched by path where paths are unique and equal, by order otherwise."""
+    new = twin.weights
     by_path = {v.path: v for v in old}
     if len(by_path) == len(old) == len(new) and all(v.path in by_path for v in new):
         old = [by_path[v.path] for v in new]
     if [tuple(v.shape) for v in old] != [tuple(v.shape) for v in new]:
         raise InvalidModel(
-            f"`model` '{name}' rebuilt from its configuration has {len(new)} weights, the original {len(old)}, and "
+            f"`model` '{twin.name}' rebuilt from its configuration has {len(new)} weights, the original {len(old)}, and "
             "their shapes differ. Make sure that get_config() returns all arguments of __init__."
         )
     for before, after in zip(old, new, strict=True):
         after.assign(before)
+    for layer in twin._flatten_layers():
+        if hasattr(layer, "finalize_state"):  # Normalization computes with constants made from its weights.
+            layer.finalize_state()
 
 
 def first_line(error: BaseException) -> str:
@@ -114,8 +118,8 @@ def first_line(error: BaseException) -> str:
 def _why_not_built(config: dict[str, Any], model: keras.Model) -> str:
     recorded = "" if config.get("build_config") else "it was never called, or "
     return (
-        f"{recorded}the call of {type(model).__name__} cannot be traced symbolically. Call it once on data; write it with "
-        "keras.ops and Keras layers only, without branching on values, or make it a Functional model."
+        f"{recorded}the call of {type(model).__name__} cannot be traced symbolically. Call it once on data; write it "
+        "with keras.ops and Keras layers only, without branching on values, or make it a Functional model."
     )
 
 

@@ -1,0 +1,88 @@
+"""Files and folders appear whole or not at all, and what was there before is never lost."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tfbig import files
+from tfbig.errors import OutputExists
+from tfbig.files import atomic_file, atomic_folder, refuse_existing
+
+
+def test_file_appears_whole(tmp_path):
+    with atomic_file(tmp_path / "new" / "a.txt") as partial:
+        assert partial.suffix == ".txt"
+        partial.write_text("whole")
+        assert not (tmp_path / "new" / "a.txt").exists()
+    assert (tmp_path / "new" / "a.txt").read_text() == "whole"
+    assert os.listdir(tmp_path / "new") == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_failure_leaves_nothing_new_and_everything_old(tmp_path, error):
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").write_text("old")
+    with pytest.raises(error), atomic_file(tmp_path / "a.txt") as partial:
+        partial.write_text("half")
+        raise error
+    with pytest.raises(error), atomic_folder(tmp_path / "folder", overwrite=True) as partial:
+        (partial / "mine").write_text("half")
+        raise error
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "folder"]
+    assert (tmp_path / "a.txt").read_text() == (tmp_path / "folder" / "mine").read_text() == "old"
+
+
+def test_folder_replaces_what_was_there_as_a_whole(tmp_path):
+    for content in ("one", "two"):
+        with atomic_folder(tmp_path / "folder", overwrite=True) as partial:
+            (partial / content).write_text(content)
+    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["two"]
+
+
+def test_folder_may_be_written_where_a_file_is_expected(tmp_path):
+    for content in ("one", "two"):
+        with atomic_file(tmp_path / "saved_model") as partial:
+            partial.mkdir()
+            (partial / content).write_text(content)
+    assert os.listdir(tmp_path / "saved_model") == ["two"]
+
+
+def test_stopped_between_the_two_renames(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").write_text("old")
+    replace, calls = os.replace, []
+
+    def stopped(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "folder", overwrite=True) as partial:
+        (partial / "new").write_text("new")
+    assert os.listdir(tmp_path) == ["folder"] and (tmp_path / "folder" / "mine").read_text() == "old"
+
+
+def test_existing_output_is_refused_by_name(tmp_path):
+    (tmp_path / "a.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    refuse_existing(tmp_path / "nothing", overwrite=False)
+    refuse_existing(tmp_path / "empty", overwrite=False)
+    refuse_existing(tmp_path / "a.txt", overwrite=True)
+    text = r"`.*a.txt` exists already. Choose another output, or replace it with overwrite=True \(--overwrite\)."
+    with pytest.raises(OutputExists, match=text):
+        refuse_existing(tmp_path / "a.txt", overwrite=False)
+    with pytest.raises(OutputExists, match=text), atomic_folder(tmp_path / "a.txt"):
+        pytest.fail("the folder must not be opened")
+
+
+@pytest.mark.parametrize("output", [".", ".."])
+def test_current_folder_is_never_replaced(tmp_path, monkeypatch, output):
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    with pytest.raises(OutputExists, match="is the current folder or holds it, and is not replaced. Name a folder"):
+        refuse_existing(output, overwrite=True)
