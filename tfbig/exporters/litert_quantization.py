@@ -17,10 +17,12 @@ from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName, check_op_quantization_config
 
 from tfbig.exporters.stand_ins import STAND_INS, disguise, give_unused_outputs_a_type, reveal
-from tfbig.exporters.tensor_ranges import FileGraph, Op, Range, complete, match, observe
+from tfbig.exporters.tensor_ranges import FileGraph, Op, Range, complete, float_outputs, match, observe
 from tfbig.exporters.weight_ranges import Statistics, widened_for_bias
 
 _STATIC_BITS = {"int8": (8, 8), "int16x8": (8, 16), "int4": (4, 8)}  # weights, activations
+_QUIET = {"enable_progress_report": False, "enable_progress_bar": False}
+_RECURRENT = "the model is recurrent, and rounding errors of 8 bits would pile up from step to step"
 _ANY, _ALL = ".*", qtyping.TFLOperationName.ALL_SUPPORTED
 _UNSOUND = {"DIV": "LiteRT's integer division overflows unless the range of its result is very narrow"}
 _QUANTIZER_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}  # where it has a name of its own for an op
@@ -34,27 +36,35 @@ def quantize(
     learned: Sequence[tuple[np.ndarray, Range]] = (),
     samples: Iterable[dict[str, np.ndarray]] = (),
     float_layers: Mapping[str, str] | None = None,
+    whole_layers: Mapping[str, str] | None = None,
+    weights_only: str | None = None,
     integer_io: bool = False,
 ) -> tuple[bytes, dict[str, Any]]:
     """Returns the quantized file, and which of its ops stayed float and why.
 
     Args:
-        scheme: "int8", "int16x8", "int4", "dynamic", "weight_only_int8" or "weight_only_int4".
+        scheme: "int8", "int16x8", "int4", "dynamic", "weight_only_int8", "weight_only_int4"; or "hybrid", which is
+            "dynamic" for a model whose activations cannot be integers.
         probe: the file's inputs, by name, on which `learned` was recorded.
         learned: the values at the quantized points of the Keras model for `probe`, and the trained range of each.
         samples: the file's inputs, by name, to observe ranges on where nothing was learned.
         float_layers: scopes of ops that are to stay float, and the reason.
+        whole_layers: scopes of ops whose tensors were not seen in training, and the reason.
+        weights_only: why the scheme is "hybrid".
         integer_io: make inputs and outputs integers too.
     """
     engine = quantizer.Quantizer(bytearray(content))
     if scheme not in _STATIC_BITS:
         _add_weight_scheme(engine, scheme)
-        quantized = engine.quantize(enable_progress_report=False).quantized_model
-        return bytes(quantized), {"quantization": scheme}
+        quantized = bytes(engine.quantize(**_QUIET).quantized_model)
+        if scheme != "hybrid":
+            return quantized, {"quantization": scheme, "float_ops": {}}
+        reason = f"only weights are integers (dynamic range): {weights_only or _RECURRENT}"
+        return quantized, {"quantization": "dynamic", "float_ops": dict.fromkeys(float_outputs(content), reason)}
     assert probe is not None or not learned
     ranges = match(content, probe or {}, learned) if learned else observe(content, samples)
     graph = complete(content, ranges)
-    reasons = {op.name: _why_float(op, graph, scheme, float_layers or {}) for op in graph.ops}
+    reasons = {op.name: _why_float(op, graph, scheme, float_layers or {}, whole_layers or {}) for op in graph.ops}
     float_ops = {name: reason for name, reason in reasons.items() if reason}
     _add_static_scheme(engine, scheme, float_ops, integer_io)
     quantized = _run(engine, graph, scheme)
@@ -68,7 +78,7 @@ def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str) -> bytes:
     statistics: dict[str, Statistics] = {name: _as_statistics(r) for name, r in graph.ranges.items()}
     statistics.update(widened_for_bias(model, graph.ranges, weight_bits, activation_bits))
     renamed = disguise(model, activation_bits)
-    content = engine.quantize(statistics, enable_progress_report=False).quantized_model
+    content = engine.quantize(statistics, **_QUIET).quantized_model
     quantized = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     reveal(quantized, renamed)
     give_unused_outputs_a_type(quantized)
@@ -76,7 +86,7 @@ def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str) -> bytes:
 
 
 def _add_weight_scheme(engine: quantizer.Quantizer, scheme: str) -> None:
-    if scheme == "dynamic":
+    if scheme in ("dynamic", "hybrid"):
         engine.add_dynamic_config(_ANY, _ALL, num_bits=8)
     else:
         engine.add_weight_only_config(_ANY, _ALL, num_bits=8)
@@ -98,23 +108,31 @@ def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict
         engine.update_quantization_recipe(exactly, _ALL, algorithm_key=AlgorithmName.NO_QUANTIZE)
 
 
-def _why_float(op: Op, graph: FileGraph, scheme: str, float_layers: Mapping[str, str]) -> str | None:
+def _why_float(
+    op: Op, graph: FileGraph, scheme: str, float_layers: Mapping[str, str], whole_layers: Mapping[str, str]
+) -> str | None:
     if not op.inputs and not op.outputs:
         return None  # It works on whole numbers.
-    scopes = [part.strip() for part in op.name.split(";")]
-    if chosen := next((why for path, why in float_layers.items() if _is_within(scopes, path)), None):
+    if chosen := _said_of(op, float_layers):
         return chosen
     if op.kind in _UNSOUND:
         return _UNSOUND[op.kind]
     if not _has_kernel(op, scheme):
         return f"LiteRT and AI Edge Quantizer have no {scheme} form of {op.kind}"
-    if any(name not in graph.ranges for name in (*op.inputs, *op.outputs)):
-        return "the range of one of its tensors is not known: it lies inside a layer that is computed as a whole"
-    return None
+    if all(name in graph.ranges for name in (*op.inputs, *op.outputs)):
+        return None
+    where = _said_of(op, whole_layers) or "no tensor of the Keras model has the same values"
+    return f"the range of one of its tensors is not known: {where}"
 
 
-def _is_within(scopes: Sequence[str], path: str) -> bool:
-    return any(scope.startswith(f"{path}/") or f"/{path}/" in scope for scope in scopes)
+def _said_of(op: Op, scopes: Mapping[str, str]) -> str | None:
+    """What is said of the scope that an op stands in."""
+    parts = [part.strip() for part in op.name.split(";")]
+    return next((text for path, text in scopes.items() if any(_is_within(part, path) for part in parts)), None)
+
+
+def _is_within(name: str, path: str) -> bool:
+    return name.startswith(f"{path}/") or f"/{path}/" in name
 
 
 def _has_kernel(op: Op, scheme: str) -> bool:

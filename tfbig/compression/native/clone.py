@@ -99,14 +99,14 @@ def copy_weights(old: list[keras.Variable], twin: keras.Model) -> None:
         old = [by_path[v.path] for v in new]
     if [tuple(v.shape) for v in old] != [tuple(v.shape) for v in new]:
         raise InvalidModel(
-            f"`model` '{twin.name}' rebuilt from its configuration has {len(new)} weights, the original {len(old)}, and "
-            "their shapes differ. Make sure that get_config() returns all arguments of __init__."
+            f"`model` '{twin.name}' rebuilt from its configuration has {len(new)} weights, the original {len(old)}, "
+            "and their shapes differ. Make sure that get_config() returns all arguments of __init__."
         )
     for before, after in zip(old, new, strict=True):
         after.assign(before)
     for layer in twin._flatten_layers():
-        if hasattr(layer, "finalize_state"):  # Normalization computes with constants made from its weights.
-            layer.finalize_state()
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # It computes with constants made from its weights.
 
 
 def first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from keras.src.models.functional import Functional
 
 from tfbig.compression.native.opener import Opener, functional_of
 from tfbig.compression.native.steps import Graph, Step, sort
-from tfbig.compression.native.tracing import Untraceable, fresh, trace
+from tfbig.compression.native.tracing import fresh, trace
 from tfbig.errors import InvalidModel
 
 __all__ = ["Graph", "Step", "bind", "flatten", "recorded_inputs"]
@@ -27,7 +27,8 @@ def flatten(model: keras.Model) -> Graph:
     """Returns the flat graph of `model`, and takes `activation=` off its layers: hand in a copy.
 
     Raises:
-        InvalidModel: the model's `call` does something that needs real tensors.
+        Untraceable: the call of a subclassed model does something that needs real tensors.
+        InvalidModel: Keras did not record with which shapes a subclassed model was built.
     """
     opener = Opener()
     functional = functional_of(model)
@@ -35,13 +36,7 @@ def flatten(model: keras.Model) -> Graph:
         inputs = [fresh(x) for x in functional.inputs]
         return opener.graph(inputs, opener.rerun(sort(functional.inputs, functional._outputs_struct), inputs))
     args, kwargs = recorded_inputs(model)
-    try:
-        traced = trace(model, args, kwargs, None)
-    except Untraceable as error:
-        raise InvalidModel(
-            f"`model`: the call of '{model.name}' ({type(model).__name__}) cannot be traced symbolically: {error} "
-            "Write it with keras.ops and Keras layers only, without branching on values or on `training`."
-        ) from error
+    traced = trace(model, args, kwargs, None)
     return opener.graph(traced.outer, opener.follow(traced, traced.outer))
 
 

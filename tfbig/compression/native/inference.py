@@ -74,6 +74,21 @@ def float_layers(model: Prepared) -> dict[str, str]:
     return found
 
 
+def whole_layers(model: Prepared) -> dict[str, str]:
+    """The scopes of layers that are one step here and several ops in the file, and what there is to say about each."""
+    machine = quantizing_machine(model)
+    assert machine is not None
+    found = {}
+    for step in machine.graph.steps:
+        if isinstance(step.operation, keras.layers.Layer) and kind_of(step) == "other":
+            why = machine.graph.whole.get(id(step.operation))
+            found[scope_of(step)] = (
+                f"it lies inside the {type(step.operation).__name__} '{step.name}', which is computed as a whole"
+                f"{f': {why}' if why else ''}"
+            )
+    return found
+
+
 def scope_of(step: Step) -> str:
     """The name under which the ops of a step stand in the file."""
     return re.sub(r"[^\w./>-]", "_", step.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,11 +41,13 @@ class Opener:
         self.activations: dict[int, tuple[Callable, Any]] = {}  # taken off, by layer: some are used more than once
         self.weights: dict[int, tuple[keras.KerasTensor, keras.Variable]] = {}  # by variable
         self.modes: dict[int, tuple[Any, bool]] = {}  # by output tensor of a step whose training mode is fixed
+        self.whole: dict[int, str] = {}  # layers that could not be opened, and why
 
     def graph(self, inputs: Sequence[Any], outputs: Any) -> Graph:
         """The flat graph between the inputs and what a re-run on them gave."""
         modes = {tensor: mode for tensor, (_, mode) in self.modes.items()}
-        return sort(inputs, outputs, list(self.weights.values()), modes)
+        flat = sort(inputs, outputs, list(self.weights.values()), modes)
+        return dataclasses.replace(flat, whole=self.whole)
 
     def rerun(self, graph: Graph, inputs: Sequence[Any], mode: bool | None = None) -> Any:
         """Runs a Functional model's graph on other symbols."""
@@ -83,8 +86,8 @@ class Opener:
         if isinstance(operation, (*_ATTENTION, keras.Model)) or _is_custom(operation):
             try:
                 return self.open_traced(operation, args, kwargs, mode)
-            except Untraceable:
-                pass  # It stays whole; what is inside it stays float, and is named.
+            except Untraceable as error:
+                self.whole[id(operation)] = str(error)
         outputs = operation(*args, **kwargs)
         if mode is not None and takes_training(operation):
             self.modes.update((id(y), (y, mode)) for y in tree.flatten(outputs))

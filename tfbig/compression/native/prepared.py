@@ -223,7 +223,7 @@ def plain_weights(model: keras.Model) -> list[keras.Variable]:
 def _rebuild(model: keras.Model, techniques: tuple[NativeTechnique, ...]) -> Any:
     config = model.preparation.config if isinstance(model, Prepared) else copying.serialize(model)
     twin = copying.deserialize(config, copying.custom_objects_of(model))
-    copying.copy_weights(plain_weights(model), twin.weights, model.name)
+    copying.copy_weights(plain_weights(model), twin)
     if not techniques:
         return twin
     twin = wrap(twin, Preparation(config, techniques))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,16 +16,18 @@ from tfbig.compression.native.graph import Graph, Step, bind, flatten
 from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import Machine, straight_through
 from tfbig.compression.native.points import Plan, Point, kind_of, plan
+from tfbig.compression.native.tracing import Untraceable
 
 _NARROWEST = 1e-5  # A range of nothing would divide by zero; this is far below any activation that matters.
 _RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
+_PILES_UP = "the model is recurrent, and rounding errors of 8 bits would pile up from step to step"
 
 
 class Quantizing(Machine):
     """Runs the model's flat graph, rounding every tensor that LiteRT will hold as an integer.
 
-    A model with recurrent layers gets its weights rounded only, and keeps its own `call`: rounding errors of 8 bits
-    would pile up from step to step, so LiteRT computes its activations in float.
+    A model with recurrent layers, or with a `call` that is no graph of Keras operations, gets its weights rounded only,
+    and keeps its own `call`; `graph` is None then, and `weights_only` the reason.
 
     Args:
         model: the model, a copy; the machine takes the `activation=` off its layers.
@@ -48,7 +51,7 @@ class Quantizing(Machine):
         freeze_after: int | float | None,
         name: str = "quantize",
     ):
-        graph = None if is_recurrent(model) else flatten(model)
+        graph, reason = _flat_graph(model)
         operands = _operands(graph) if graph else set()
         chosen = [k for k in kernels if id(k.layer) not in exempt and id(k.variable) not in operands]
         super().__init__(chosen, name)
@@ -58,6 +61,7 @@ class Quantizing(Machine):
         # Plain attributes, and no way back to the model: it owns the graph's layers, and saves them.
         object.__setattr__(self, "bind", functools.partial(bind, model))
         object.__setattr__(self, "graph", graph)
+        object.__setattr__(self, "weights_only", reason)
         object.__setattr__(self, "plan", plan(graph) if graph else None)
         object.__setattr__(self, "exempt", exempt)
         object.__setattr__(self, "channel_axes", {id(k.variable): k.channel_axes for k in kernels})
@@ -153,6 +157,21 @@ class _Run:
 def is_recurrent(model: keras.Model) -> bool:
     """Whether the model has layers that compute step by step."""
     return any(isinstance(layer, _RECURRENT) for layer in model._flatten_layers())
+
+
+def _flat_graph(model: keras.Model) -> tuple[Graph | None, str | None]:
+    if is_recurrent(model):
+        return None, _PILES_UP
+    try:
+        return flatten(model), None
+    except Untraceable as error:
+        reason = f"the call of '{model.name}' ({type(model).__name__}) is no graph of Keras operations: {error}"
+        warnings.warn(
+            f"Only the weights of `model` are quantized, its activations stay float: {reason} For a full-integer file "
+            "write the call with keras.ops and Keras layers, and without branching on values or on `training`.",
+            stacklevel=2,
+        )
+        return None, reason
 
 
 def round_weights(weight: tf.Tensor, kernel: Kernel, bits: int) -> tf.Tensor:

@@ -40,6 +40,7 @@ class Graph:
     outputs: Any  # the structure that the model returns, of symbolic tensors
     tensors: Mapping[int, keras.KerasTensor]
     weights: Mapping[int, keras.Variable]  # variables that steps compute with, by their symbols
+    whole: Mapping[int, str] = dataclasses.field(default_factory=dict)  # layers that could not be opened, and why
 
     def run(self, values: Sequence[Any], call: Callable[[Step, tuple, dict], Any]) -> Any:
         """Computes the outputs for `values`, one for each input; `call(step, args, kwargs)` does one step."""

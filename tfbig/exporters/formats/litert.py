@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfbig.compression.native.inference import float_layers, quantizing_machine, ranges_at_points
+from tfbig.compression.native.inference import float_layers, quantizing_machine, ranges_at_points, whole_layers
 from tfbig.compression.native.kernels import compressible_kernels
 from tfbig.compression.native.prepared import Prepared
 from tfbig.compression.native.quantizing import Quantizing
@@ -99,7 +99,7 @@ def _as_trained(model: Prepared, machine: Quantizing, quantize: str | None) -> d
             "for a step or more with fit, then export."
         )
     if machine.graph is None:
-        return {"scheme": "hybrid"}
+        return {"scheme": "hybrid", "weights_only": machine.weights_only}
     probe = probe_inputs(model)
     names = [spec.name for spec in input_specs(model, 1)]
     return {
@@ -107,6 +107,7 @@ def _as_trained(model: Prepared, machine: Quantizing, quantize: str | None) -> d
         "probe": dict(zip(names, probe, strict=True)),
         "learned": ranges_at_points(model, probe),
         "float_layers": float_layers(model),
+        "whole_layers": whole_layers(model),
     }
 
 
