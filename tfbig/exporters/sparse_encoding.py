@@ -8,6 +8,8 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+from tfbig.errors import ConversionFailed
+
 _GZIP_SLACK = 1.02  # A download may grow by this much when the file itself shrinks.
 
 
@@ -22,7 +24,15 @@ def encode_sparse(content: bytes, *, sparse: bool | None) -> bytes:
         return content
     from tensorflow.lite.python.convert import mlir_sparsify
 
-    encoded = _dense_fully_connected(content, bytes(mlir_sparsify(content)))
+    try:
+        encoded = _dense_fully_connected(content, bytes(mlir_sparsify(content)))
+    except RuntimeError as error:  # It refuses some graphs, such as one with a pruned embedding, and does not say why.
+        if sparse:
+            raise ConversionFailed(
+                "`sparse=True`: TensorFlow's sparsifier refuses this model. Leave `sparse` out; the zeros then "
+                "shrink the gzipped file only."
+            ) from error
+        return content
     if len(encoded) >= len(content):
         return content
     if sparse or len(gzip.compress(encoded)) <= _GZIP_SLACK * len(gzip.compress(content)):
