@@ -13,7 +13,7 @@ from tfbig.pipeline.compress import compress
 
 
 @keras.saving.register_keras_serializable("tests")
-class Subclassed(keras.Model):
+class TracedModel(keras.Model):
     def __init__(self, **config):
         super().__init__(**config)
         self.conv, self.flatten = keras.layers.Conv2D(8, 3, activation="relu"), keras.layers.Flatten()
@@ -24,7 +24,7 @@ class Subclassed(keras.Model):
 
 
 @keras.saving.register_keras_serializable("tests")
-class BranchesOnValues(Subclassed):
+class BranchesOnValues(TracedModel):
     def call(self, x):
         return super().call(x if float(keras.ops.sum(x)) > 0 else -x)
 
@@ -41,7 +41,7 @@ def sequential() -> keras.Model:
     )
 
 
-def subclassed(kind: type = Subclassed) -> keras.Model:
+def subclassed(kind: type = TracedModel) -> keras.Model:
     model = kind()
     model(np.zeros((1, 8, 8, 1), "float32"))
     return model
