@@ -15,7 +15,8 @@ class Schedule:
 
     Args:
         begin, end: an int counts steps (forward passes in training mode); a float in [0, 1] is a share of the training.
-        power: 3 gives the cubic schedule of Zhu and Gupta 2017, equation (1); 1 is linear; 0 is constant from `begin` on.
+        power: 3 gives the cubic schedule of Zhu and Gupta 2017, equation (1); 1 is linear; 0 is constant from `begin`
+            on.
         frequency: the mask is renewed every so many steps.
     """
 
@@ -31,9 +32,7 @@ class Schedule:
         check_range("initial_sparsity", self.initial, 0, 1, closed="left")
         check_range("power", self.power, 0, 100)
         if not isinstance(self.frequency, int) or self.frequency < 1:
-            raise InvalidArgument(
-                f"`frequency` must be a number of steps, at least 1, received {self.frequency!r}."
-            )
+            raise InvalidArgument(f"`frequency` must be a number of steps, at least 1, received {self.frequency!r}.")
         for name, value in (("begin", self.begin), ("end", self.end)):
             if isinstance(value, bool) or value < 0 or (isinstance(value, float) and value > 1):
                 raise InvalidArgument(
@@ -41,9 +40,7 @@ class Schedule:
                     f"received {value!r}."
                 )
         if type(self.begin) is type(self.end) and self.begin > self.end:
-            raise InvalidArgument(
-                f"`begin` must not be after `end`, received begin={self.begin!r}, end={self.end!r}."
-            )
+            raise InvalidArgument(f"`begin` must not be after `end`, received begin={self.begin!r}, end={self.end!r}.")
 
     def sparsity(self, step: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
         """The sparsity at `step` of a training of `total` steps; a share of an unknown total (0) counts as past."""
