@@ -79,8 +79,16 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The inverse of `to_json`."""
-        return cls.from_yaml(text)  # JSON is YAML.
+        """The inverse of `to_json`.
+
+        Raises:
+            InvalidArgument: the text is not JSON, or is not a recipe.
+        """
+        try:
+            config = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InvalidArgument(f"A recipe must be JSON: {error}.") from error
+        return cls.from_config(config)
 
     def to_yaml(self) -> str:
         """The recipe as YAML text."""
@@ -96,7 +104,7 @@ class Recipe:
         try:
             config = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise InvalidArgument(f"A recipe must be YAML or JSON: {' '.join(str(error).split())}.") from error
+            raise InvalidArgument(f"A recipe must be YAML: {' '.join(str(error).split())}.") from error
         return cls.from_config(config)
 
     @classmethod
@@ -116,7 +124,8 @@ class Recipe:
         if not path.is_file():
             raise InvalidFile(f"The recipe file '{path}' does not exist. Named recipes: {', '.join(cls.names())}.")
         try:
-            return cls.from_yaml(path.read_text(encoding="utf-8"))
+            content = path.read_text(encoding="utf-8")
+            return cls.from_json(content) if path.suffix == ".json" else cls.from_yaml(content)
         except UnicodeDecodeError as error:
             raise InvalidFile(f"The recipe file '{path}' is not text: {error}.") from error
         except InvalidArgument as error:

@@ -14,6 +14,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from tfbig.compression.native.graph import recorded_inputs
 from tfbig.compression.native.inference import folded_outputs, quantizing_machine
 from tfbig.compression.native.opener import functional_of
+from tfbig.compression.native.precision import in_float32
 from tfbig.errors import InvalidModel
 
 
@@ -42,10 +43,11 @@ def inference(model: keras.Model, values: list[Any]) -> Any:
     if machine is not None and machine.graph is not None:
         return folded_outputs(model, values)
     if getattr(model, "inputs", None):
-        structure = functional_of(model)._inputs_struct
-        return model(keras.tree.pack_sequence_as(structure, values), training=False)
-    args, kwargs = keras.tree.pack_sequence_as(recorded_inputs(model), values)
-    return model(*args, **kwargs, training=False)
+        args, kwargs = (keras.tree.pack_sequence_as(functional_of(model)._inputs_struct, values),), {}
+    else:
+        args, kwargs = keras.tree.pack_sequence_as(recorded_inputs(model), values)
+    with in_float32(model._flatten_layers()):
+        return model(*args, **kwargs, training=False)
 
 
 def input_specs(model: keras.Model, batch: int | None) -> list[tf.TensorSpec]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfbig.compression.native.affine import as_convolution, scale_and_offset
 from tfbig.compression.native.graph import Step
 from tfbig.compression.native.points import Point, kind_of
+from tfbig.compression.native.precision import in_float32, is_cast_to_half
 from tfbig.compression.native.prepared import Prepared, WeightsSeenThrough
 from tfbig.compression.native.quantizing import Quantizing
 
@@ -35,7 +36,8 @@ def folded_outputs(model: Prepared, values: list[Any], record: Record | None = N
     """
     machine = quantizing_machine(model)
     assert machine is not None
-    with WeightsSeenThrough(model.machines, training=False):
+    steps = [step.operation for step in machine.graph.steps if isinstance(step.operation, keras.layers.Layer)]
+    with in_float32([*model._flatten_layers(), *steps]), WeightsSeenThrough(model.machines, training=False):
         run = _FoldedRun(machine, record or (lambda point, value: None))
         for symbol, value in zip(machine.graph.inputs, values, strict=True):
             run.note(id(symbol), value)
@@ -109,6 +111,8 @@ class _FoldedRun:
         return outputs
 
     def compute(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if is_cast_to_half(step.operation):
+            return args[0]
         if step.outputs[0] in self.plan.folded:
             return args[0] + tf.cast(scale_and_offset(step.operation)[1], args[0].dtype)
         if kind_of(step) == "norm":

@@ -80,7 +80,7 @@ class Opener:
         if isinstance(operation, _ACTIVATED):
             return self.open_activated(operation, args, kwargs)
         if (written_out := opening(operation, kwargs)) is not None:
-            return written_out(*args)
+            return written_out(*_cast_as_called(operation, args))
         if isinstance(operation, keras.layers.TimeDistributed) and _keeps_steps_apart(operation, args[0]):
             return self.open_per_step(operation.layer, args[0], mode)
         if isinstance(operation, (*_ATTENTION, keras.Model)) or _is_custom(operation):
@@ -99,7 +99,7 @@ class Opener:
             self.activations[id(layer)] = layer.activation, layer.activity_regularizer
             layer.activation, layer.activity_regularizer = keras.activations.linear, None
         written_out = opening(layer, kwargs)
-        outputs = written_out(*args) if written_out else layer(*args, **kwargs)
+        outputs = written_out(*_cast_as_called(layer, args)) if written_out else layer(*args, **kwargs)
         if id(layer) not in self.activations:
             return outputs
         activation, penalty = self.activations[id(layer)]
@@ -115,6 +115,7 @@ class Opener:
         if isinstance(operation, _SCORED):
             # Without the scores, or with a causal mask, it would be one fused op.
             kwargs = {**kwargs, **_explicit_mask(args, kwargs), "return_attention_scores": True}
+        args, kwargs = _cast_as_called(operation, (args, kwargs))
         traced = trace(operation, args, kwargs, mode)
         outputs = self.follow(traced, traced.outer)
         return outputs[0] if isinstance(operation, _SCORED) and not asked else outputs
@@ -123,6 +124,18 @@ class Opener:
 def functional_of(model: Any) -> Any:
     """The Functional model inside a Sequential one; anything else as it is."""
     return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def _cast_as_called(operation: Any, values: Any) -> Any:
+    """The tensors in the precision that a layer's `__call__` hands them to its `call` in."""
+    if not isinstance(operation, keras.layers.Layer) or not operation.autocast:
+        return values
+
+    def cast(value: Any) -> Any:
+        is_real = isinstance(value, keras.KerasTensor) and "float" in str(value.dtype)
+        return ops.cast(value, operation.compute_dtype) if is_real and value.dtype != operation.compute_dtype else value
+
+    return tree.map_structure(cast, values)
 
 
 def _is_custom(operation: Any) -> bool:

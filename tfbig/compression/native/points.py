@@ -30,7 +30,7 @@ _SAME_SCALE = {
     "ActivityRegularization", "Masking", "ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D", "CenterCrop",
     "MaxPooling1D", "MaxPooling2D", "MaxPool", "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "Max",
     "Min", "UpSampling1D", "Identity", "Transpose", "Squeeze", "ExpandDims", "GetItem", "Pad", "Split", "Repeat",
-    "Tile", "BroadcastTo", "Slice", "SwapAxes", "Moveaxis", "Take", "Unstack", "linear",
+    "Tile", "BroadcastTo", "Slice", "Cast", "SwapAxes", "Moveaxis", "Take", "Unstack", "linear",
 }  # fmt: skip
 _SAME_SCALE_ROUNDED = {"AveragePooling1D", "AveragePooling2D", "AveragePool", "UpSampling2D", "Resizing"}
 _GATHERED = {"Concatenate", "Maximum", "Minimum", "Where", "Stack"}  # their inputs get the scale of their output

@@ -78,11 +78,11 @@ class NOfM(Layout):
             )
 
     def scores(self, weight: tf.Tensor, kernel: Kernel) -> tf.Tensor:
-        moved = np.moveaxis(np.arange(len(kernel.shape)), _input_axis(kernel), -1)
+        moved = _inputs_last(kernel)
         return tf.abs(tf.reshape(tf.transpose(weight, moved), (-1, self.m)))
 
     def spread(self, keep: tf.Tensor, kernel: Kernel) -> tf.Tensor:
-        moved = np.moveaxis(np.arange(len(kernel.shape)), _input_axis(kernel), -1)
+        moved = _inputs_last(kernel)
         shape = [kernel.shape[axis] for axis in moved]
         return tf.transpose(tf.reshape(keep, shape), np.argsort(moved))
 
@@ -105,6 +105,12 @@ def parse_layout(block_size: tuple[int, int], pattern: str | None) -> Layout:
 def _input_axis(kernel: Kernel) -> int:
     rank = len(kernel.shape)
     return rank - 1 if isinstance(kernel.layer, _TRANSPOSED) or kernel.channel_axes == (0,) else rank - 2
+
+
+def _inputs_last(kernel: Kernel) -> list[int]:
+    """The axes of the kernel, in order but for that of the input channels, which comes last."""
+    inputs = _input_axis(kernel)
+    return [axis for axis in range(len(kernel.shape)) if axis != inputs] + [inputs]
 
 
 def _channels_last(axes: np.ndarray, kernel: Kernel) -> list[int]:

@@ -62,6 +62,8 @@ def copy_to_keras(twin: tf_keras.Model, model: keras.Model) -> None:
     for layer, name in layers_by_name(model):
         for target, source in _paired(layer, twin.get_layer(name)):
             target.assign(source)
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()  # What a preprocessing layer derives from its weights.
 
 
 def layers_by_name(model: keras.Model) -> list[tuple[keras.layers.Layer, str]]:

@@ -41,6 +41,8 @@ class KerasOperation(tf_keras.layers.Layer):
     def call(self, inputs: Any, training: Any = None) -> Any:
         tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         args, kwargs = keras.tree.map_structure(lambda leaf: _restored(leaf, tensors), tuple(self.arguments))
+        if hasattr(self.operation, "finalize_state"):
+            self.operation.finalize_state()  # From its weights, which may have been assigned since.
         if getattr(self.operation, "_call_has_training_arg", False):
             kwargs = {**kwargs, "training": bool(tf.get_static_value(training))}
         return self.operation(*args, **kwargs)

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from tfbig.compression.native.inference import float_layers, quantizing_machine, ranges_at_points, whole_layers
-from tfbig.compression.native.kernels import compressible_kernels
 from tfbig.compression.native.prepared import Prepared
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.techniques.quantize import Quantize
@@ -145,8 +144,8 @@ def _batches(calibration: Any) -> Iterable[Any]:
 
 
 def _is_sparse(model: keras.Model) -> bool:
-    weights = [kernel.variable.numpy() for kernel in compressible_kernels(model, min_size=1)]
-    return sum(np.count_nonzero(w == 0) for w in weights) >= _SPARSE_FROM * sum(w.size for w in weights)
+    weights = [keras.ops.convert_to_numpy(v) for v in model.weights if len(v.shape) > 1]
+    return sum(np.count_nonzero(w == 0) for w in weights) >= _SPARSE_FROM * max(1, sum(w.size for w in weights))
 
 
 def _is_recurrent(model: keras.Model) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -101,7 +104,7 @@ def wrap(technique: Any, model: tf_keras.Model) -> tf_keras.Model:
         return _quantization.quantize_annotate_layer(layer, quantize_config(given[-1]) if given else None)
 
     _check_flat(model)
-    with known_classes(model, *configs.values()):
+    with known_classes(model, *configs.values()), _quiet():
         try:
             return _quantization.quantize_apply(rewrapped(model, annotate), scheme)
         except TfbigError:
@@ -183,6 +186,20 @@ def _preserved_kernels(model: tf_keras.Model) -> dict[str, tf.Variable]:
         if isinstance(layer, _PRESERVED) and not isinstance(layer, tf_keras.layers.DepthwiseConv2D):
             found[layer.name] = layer.kernel
     return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back what TFMOT says of every layer without zeros or clusters: it is no news."""
+    root, filtered = logging.getLogger(), logging.Filter()
+    filtered.filter = lambda record: "does not contain zero weights" not in str(record.msg)  # type: ignore[method-assign]
+    root.addFilter(filtered)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No clustering performed", category=UserWarning)
+            yield
+    finally:
+        root.removeFilter(filtered)
 
 
 def _check_flat(model: tf_keras.Model) -> None:
