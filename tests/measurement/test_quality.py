@@ -82,3 +82,15 @@ def test_labels_out_of_range():
 def test_unknown_metric_names_the_nearest():
     with pytest.raises(InvalidArgument, match="Unknown metric 'acuracy'.*Did you mean 'accuracy'?"):
         quality_of(IDS, PROBABILITIES, "acuracy")
+
+
+def test_f1_of_two_classes_is_that_of_the_second_and_else_the_mean():
+    from sklearn.metrics import f1_score
+
+    decisions, answers = RANDOM.random((80, 1)), RANDOM.integers(0, 2, 80)
+    expected = f1_score(answers, decisions[:, 0] > 0.5)
+    assert quality_of(answers, decisions, "f1") == ("f1", pytest.approx(expected))
+    assert quality_of(answers, np.hstack([1 - decisions, decisions]), "f1")[1] == pytest.approx(expected)
+    expected = f1_score(IDS, PROBABILITIES.argmax(-1), average="macro")
+    assert quality_of(IDS, PROBABILITIES, "f1")[1] == pytest.approx(expected)
+    assert quality_of(np.zeros(5, int), np.zeros((5, 1)), "f1")[1] == 0.0

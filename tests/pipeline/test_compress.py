@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import tfbig
 from tfbig.errors import InvalidArgument, InvalidData, InvalidModel, OutputExists
+from tfbig.exporters.associated_files import read_associated_files
 from tfbig.pipeline.compress import compress
 
 RECIPE = [tfbig.Prune(sparsity=0.8), tfbig.Quantize("int8")]
@@ -192,3 +193,18 @@ def test_schedules_given_as_a_share_of_the_training_follow_its_length(fresh_digi
     tfbig.training.fit(prepared, fresh_digits().train, epochs=2, verbose=0)
     machine = prepared.machines[0]
     assert int(machine.total_steps.numpy()) == int(machine.step.numpy()) > 0
+
+
+def test_metric_and_associated_files_hold_for_every_file(small_model, fresh_digits, tmp_path):
+    def share_of_zeros(labels, outputs):
+        return float(np.mean(outputs.argmax(-1) == 0))
+
+    files = {"labels.txt": "\n".join("0123456789")}
+    recipe, data = [tfbig.Quantize("int8")], fresh_digits()
+    options = {"epochs": 1, "verbose": 0, "associated_files": files}
+    result = compress(small_model, recipe, **splits(data), metric=share_of_zeros, **options).save(tmp_path / "out")
+    for row in result.report.rows:
+        assert row.measurement.quality_name == "share_of_zeros" and 0 < row.measurement.quality < 0.3
+        assert read_associated_files(row.measurement.file) == files
+    with pytest.raises(InvalidArgument, match="Unknown metric 'f2'.*Did you mean 'f1'"):
+        compress(small_model, recipe, **splits(data), metric="f2", **options)

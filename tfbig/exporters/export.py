@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import keras
 from tfbig.compression.native.clone import check_keras_model
 from tfbig.errors import InvalidArgument, nearest
 from tfbig.exporters import registry
+from tfbig.exporters.associated_files import attach, check_associated_files
 from tfbig.exporters.tf_keras_litert import exportable
 from tfbig.files import atomic_file, refuse_existing
 
@@ -23,6 +25,7 @@ def export(
     quantize: str | None = None,
     calibration: Any = None,
     sparse: bool | None = None,
+    associated_files: Mapping[str, str] | None = None,
     overwrite: bool = True,
 ) -> Path:
     """Writes `model` to `path` in the format of the suffix: `.tflite`, `.keras`, or none for a SavedModel folder.
@@ -36,6 +39,8 @@ def export(
             array of inputs that shows how large activations get; 128 examples of it are used.
         sparse: for LiteRT: store zeros compactly; None where it makes the file smaller and the gzipped file no larger,
             True wherever it makes the file smaller, False nowhere.
+        associated_files: text by file name, such as the labels or the vocabulary, that the file carries inside it; read
+            them with `tfbig.exporters.associated_files.read_associated_files`, or as the zip archive that they are.
         overwrite: replace what stands at `path`.
 
     Returns:
@@ -57,9 +62,12 @@ def export(
             raise InvalidArgument(
                 f"`{name}` does not apply to '{target.name}', received {name}={given[name]!r}. It is for .tflite."
             )
+    check_associated_files(associated_files or {}, target)
     refuse_existing(target, overwrite)
     with atomic_file(target) as partial:
         writer.write(model, partial, **given)
+        if associated_files:
+            attach(partial, associated_files, target.suffix)
     return target
 
 

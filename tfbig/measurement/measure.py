@@ -52,7 +52,7 @@ def measure(
         threads: of the interpreter while it is timed.
         runs: timed invocations, after a warm-up.
         latency: whether to time; only LiteRT files are timed, for they are what runs on the device.
-        metric: "accuracy", "top5_accuracy", "mae", "mse", "rmse", or a function `(labels, outputs) -> float`.
+        metric: "accuracy", "top5_accuracy", "f1", "mae", "mse", "rmse", or a function `(labels, outputs) -> float`.
             By default accuracy where the labels are classes, one-hot rows or 0/1, else mae. With several
             outputs the quality is the mean over them.
 

@@ -41,14 +41,20 @@ def check_metric(metric: str) -> str:
 
 def accuracy(labels: np.ndarray, outputs: np.ndarray) -> float:
     """Share of right decisions in [0, 1]; a single output says yes above 0.5 (a logit above 0)."""
-    kind = _label_kind(labels, outputs)
-    if kind == "id":
-        return float(np.mean(outputs.argmax(-1) == _class_ids(labels, outputs)))
-    if kind == "one-hot":
-        return float(np.mean(outputs.argmax(-1) == labels.argmax(-1)))
-    labels, outputs = _same_shape(labels, outputs)
-    is_probability = outputs.min() >= -_PROBABILITY_SLACK and outputs.max() <= 1 + _PROBABILITY_SLACK
-    return float(np.mean((outputs > (0.5 if is_probability else 0.0)) == (labels > 0.5)))
+    right, chosen = _decisions(labels, outputs)
+    return float(np.mean(right == chosen))
+
+
+def f1(labels: np.ndarray, outputs: np.ndarray) -> float:
+    """Harmonic mean of precision and recall in [0, 1]: of class 1 where there are two, else the mean over the classes.
+
+    Classes that are neither among the labels nor chosen are left out.
+    """
+    right, chosen = _decisions(labels, outputs)
+    classes = np.union1d(right, chosen) if max(right.max(), chosen.max()) > 1 else [1]
+    shared = [2 * np.sum((right == c) & (chosen == c)) for c in classes]
+    either = [np.sum(right == c) + np.sum(chosen == c) for c in classes]
+    return float(np.mean([s / max(1, e) for s, e in zip(shared, either, strict=True)]))
 
 
 def top5_accuracy(labels: np.ndarray, outputs: np.ndarray) -> float:
@@ -78,8 +84,20 @@ def rmse(labels: np.ndarray, outputs: np.ndarray) -> float:
     return float(np.sqrt(mse(labels, outputs)))
 
 
-METRICS: dict[str, Metric] = {m.__name__: m for m in (accuracy, top5_accuracy, mae, mse, rmse)}
+METRICS: dict[str, Metric] = {m.__name__: m for m in (accuracy, top5_accuracy, f1, mae, mse, rmse)}
 ERRORS = ("mae", "mse", "rmse")  # less is better; the others are shares, more is better
+
+
+def _decisions(labels: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The right class of each sample and the one chosen; 0 and 1 for outputs that say yes or no."""
+    kind = _label_kind(labels, outputs)
+    if kind == "id":
+        return _class_ids(labels, outputs), outputs.argmax(-1)
+    if kind == "one-hot":
+        return labels.argmax(-1), outputs.argmax(-1)
+    labels, outputs = _same_shape(labels, outputs)
+    is_probability = outputs.min() >= -_PROBABILITY_SLACK and outputs.max() <= 1 + _PROBABILITY_SLACK
+    return (labels > 0.5).astype(int), (outputs > (0.5 if is_probability else 0.0)).astype(int)
 
 
 def _label_kind(labels: np.ndarray, outputs: np.ndarray) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,10 +19,11 @@ from tfbig.compression.technique import Technique
 from tfbig.compression.techniques.distill import Distill
 from tfbig.compression.techniques.preserve import Preserve
 from tfbig.errors import InvalidArgument, TfbigError, check_range
-from tfbig.exporters.export import export
-from tfbig.measurement.measure import Measurement, measure
+from tfbig.exporters.associated_files import check_associated_files
+from tfbig.measurement.measure import Measurement
+from tfbig.measurement.quality import Metric, check_metric
 from tfbig.pipeline import invariants
-from tfbig.pipeline.result import Result, StageFailed, StageResult
+from tfbig.pipeline.result import Delivery, Result, StageFailed, StageResult
 from tfbig.pipeline.work import Work, fingerprint
 from tfbig.report.figures import count_text, quality_text
 from tfbig.training.feed import feed
@@ -41,6 +43,8 @@ def compress(
     optimizer: Any = "adam",
     loss: Any = None,
     metrics: Any = None,
+    metric: str | Metric | None = None,
+    associated_files: Mapping[str, str] | None = None,
     seed: int = 0,
     directory: str | os.PathLike | None = None,
     resume: bool = False,
@@ -63,6 +67,8 @@ def compress(
         optimizer: name or instance of a Keras optimizer.
         loss, metrics: as in Keras `compile`; by default those that the model was compiled with, else what its outputs
             ask for.
+        metric: the quality in the table, as of `tfbig.measure`: a name, or a function `(labels, outputs) -> float`.
+        associated_files: text by file name that every file carries, as of `tfbig.export`.
         seed: of dropout and of whatever else is random in a stage.
         directory: a folder that holds the finished stages until the result is saved, so that a run which is killed is
             not lost.
@@ -78,19 +84,26 @@ def compress(
     check_keras_model(model)
     recipe = as_recipe(recipe)
     _check(epochs, optimizer, learning_rate, directory, resume)
+    if isinstance(metric, str):
+        check_metric(metric)
+    check_associated_files(associated_files or {})
     splits = data_stage.load(SimpleNamespace(train=train, validation=validation, test=test))
     data_stage.check_fits(model, splits)
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss, "metrics": metrics}
     settings = {**_compiled_settings(model), **{k: v for k, v in settings.items() if v is not None}, "epochs": epochs}
-    work = Work(directory, _identity(model, recipe, splits, settings, seed), resume=resume)
-    return _Run(model, splits, {**settings, "verbose": verbose}, seed, work).run(recipe)
+    delivery = Delivery(metric, dict(associated_files or {}))
+    work = Work(directory, _identity(model, recipe, splits, settings, seed, delivery), resume=resume)
+    return _Run(model, splits, {**settings, "verbose": verbose}, seed, work, delivery).run(recipe)
 
 
 class _Run:
     """One recipe on one model."""
 
-    def __init__(self, model: keras.Model, splits: Any, settings: dict[str, Any], seed: int, work: Work):
+    def __init__(
+        self, model: keras.Model, splits: Any, settings: dict[str, Any], seed: int, work: Work, delivery: Delivery
+    ):
         self.original, self.splits, self.settings, self.seed, self.work = model, splits, settings, seed, work
+        self.delivery = delivery
         self.judge = splits.test if splits.test is not None else splits.validation
         self.notes: tuple[str, ...] = ()
         if splits.test is None:
@@ -164,14 +177,22 @@ class _Run:
         return model, history.history
 
     def measured(self, name: str, model: keras.Model, history: dict, started: float) -> StageResult:
-        file = export(model, self.work.file(name))
-        measurement = measure(file, self.judge)
+        file, measurement = self.delivery.written(model, self.work.file(name), self.judge)
         result = StageResult(name, file, measurement, time.monotonic() - started, history)
         self.say(f"{file.name}: {_told(measurement)}", indent="  ")
         return result
 
     def result(self, recipe: Recipe, model: keras.Model, stages: list[StageResult], *notes: str) -> Result:
-        return Result(model, recipe, tuple(stages), self.seed, (*self.notes, *notes), test=self.judge, work=self.work)
+        return Result(
+            model,
+            recipe,
+            tuple(stages),
+            self.seed,
+            (*self.notes, *notes),
+            test=self.judge,
+            work=self.work,
+            delivery=self.delivery,
+        )
 
     def failed(
         self, recipe: Recipe, number: int, model: keras.Model, stages: list[StageResult], error: Exception
@@ -203,13 +224,17 @@ def _check(epochs: object, optimizer: Any, learning_rate: float | None, director
         training.optimizer(optimizer, learning_rate=learning_rate)
 
 
-def _identity(model: keras.Model, recipe: Recipe, splits: Any, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+def _identity(
+    model: keras.Model, recipe: Recipe, splits: Any, settings: dict[str, Any], seed: int, delivery: Delivery
+) -> dict[str, Any]:
     """What makes two runs the same run."""
     return {
         "model": fingerprint(model),
         "recipe": recipe.get_config()["stages"],
         "data": [str(splits.train.element_spec), int(splits.train.cardinality())],
         "seed": seed,
+        "metric": _kind(delivery.metric),
+        "associated_files": delivery.associated_files,
         **{name: value if isinstance(value, int | float | str) else _kind(value) for name, value in settings.items()},
     }
 

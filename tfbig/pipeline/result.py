@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tfbig.exporters.export import export
 from tfbig.files import atomic_folder
 from tfbig.measurement.inspect import inspect
 from tfbig.measurement.measure import Measurement, measure
+from tfbig.measurement.quality import Metric
 from tfbig.report.environment import environment
 from tfbig.report.html import html
 from tfbig.report.report import Report, Row
@@ -43,6 +45,19 @@ class StageResult:
 
 
 @dataclasses.dataclass(frozen=True)
+class Delivery:
+    """How a model becomes a measured file: the metric, and what the file carries beside the model."""
+
+    metric: str | Metric | None = None
+    associated_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def written(self, model: keras.Model, path: Path, data: Any) -> tuple[Path, Measurement]:
+        """Writes `model` to `path`; returns the path and what was measured on it."""
+        file = export(model, path, associated_files=self.associated_files)
+        return file, measure(file, data, metric=self.metric)
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """A compressed model and its proof.
 
@@ -54,6 +69,7 @@ class Result:
         notes: what a reader of the figures must know.
         saved: what `save` wrote besides LiteRT files, measured.
         test: the data that the quality was measured on.
+        delivery: how files are written and measured.
         work: holds the stages' files until `save` copies them; see `tfbig.pipeline.work`.
     """
 
@@ -64,6 +80,7 @@ class Result:
     notes: tuple[str, ...] = ()
     saved: tuple[StageResult, ...] = ()
     test: Any = dataclasses.field(default=None, repr=False, compare=False)
+    delivery: Delivery = dataclasses.field(default=Delivery(), repr=False, compare=False)
     work: Any = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
@@ -110,8 +127,8 @@ class Result:
 
     def _saved(self, folder: Path, name: str) -> StageResult:
         started = time.monotonic()
-        path = export(self.model, folder / name)
-        return StageResult(name, path, measure(path, self.test), time.monotonic() - started, {})
+        path, measurement = self.delivery.written(self.model, folder / name, self.test)
+        return StageResult(name, path, measurement, time.monotonic() - started, {})
 
     def _copied(self, folder: Path) -> tuple[StageResult, ...]:
         (folder / "stages").mkdir()

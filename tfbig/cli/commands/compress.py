@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--saved-model", action="store_true", help="write a SavedModel folder too")
     options.add_training(parser, epochs=3)
     parser.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="quality in the table: accuracy, top5_accuracy, f1, mae, mse or rmse (default: by the labels)",
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="go on with a run that was killed; keep its stages on Ctrl-C"
     )
     options.add_overwrite(parser)
@@ -77,6 +82,7 @@ def _compressed(model: Any, recipe: Any, data: Any, work: Path, arguments: argpa
             optimizer=arguments.optimizer,
             learning_rate=arguments.learning_rate,
             loss=arguments.loss,
+            metric=arguments.metric,
             seed=arguments.seed,
             directory=work,
             resume=arguments.resume,

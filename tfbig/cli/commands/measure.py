@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a .tflite, .keras or .h5 file, or a SavedModel folder")
     options.add_data(parser, required=False)
     parser.add_argument(
-        "--metric", metavar="NAME", help="accuracy, top5_accuracy, mae, mse or rmse (default: by the labels)"
+        "--metric", metavar="NAME", help="accuracy, top5_accuracy, f1, mae, mse or rmse (default: by the labels)"
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the interpreter (default 1)")
     parser.add_argument("--runs", type=int, default=50, metavar="N", help="timed invocations (default 50)")
