@@ -16,6 +16,7 @@ SMALL: dict[str, dict] = {
     "q_network": {"input_shape": (12, 12, 2), "actions": 3, "filters": (4, 4, 4), "units": (8,), "dueling": True},
     "recommender": {"users": 20, "items": 30, "dimensions": 4, "units": (8, 4), "output_activation": None},
     "resnet": {"input_shape": (8, 8, 1), "width": 0.25, "classes": 3},
+    "seq2seq": {"vocabulary": 20, "source_length": 5, "target_length": 6, "width": 8, "depth": 1, "heads": 2, "mlp": 8},
     "text_classifier": {"vocabulary": 20, "length": 6, "width": 8, "heads": 2, "mlp": 8, "depth": 1, "classes": 3},
     "vit": {"input_shape": (8, 8, 1), "classes": 3, "width": 8, "heads": 2, "mlp": 8, "depth": 2, "dropout": 0.1},
 }
@@ -56,7 +57,7 @@ def test_builder_trains_one_step_and_survives_saving(name, tmp_path):
     x = sample(model)
     before = model.get_weights()
     model.compile("sgd", "mse", jit_compile=False)
-    model.fit(x, np.random.default_rng(1).uniform(size=(4, model.output_shape[-1])), verbose=0)
+    model.fit(x, np.random.default_rng(1).uniform(size=(4, *model.output_shape[1:])), verbose=0)
     names = [weight.path for weight in model.weights]
     still = [n for n, a, b in zip(names, model.get_weights(), before, strict=True) if b.ndim > 1 and (a == b).all()]
     assert not still
@@ -104,6 +105,12 @@ def test_big_mlp_is_one_line():
     assert hidden == [1000, 2000, 1000, 10]
 
 
+def test_a_model_can_be_given_another_name():
+    assert tfbig.models.build("mlp", name="big").name == "big"
+    with pytest.raises(TypeError, match="positional"):
+        tfbig.models.build(name="big")
+
+
 def test_applications_come_by_name_without_weights():
     model = tfbig.models.build("MobileNetV2", input_shape=(32, 32, 3), classes=5, alpha=0.35)
     assert model.output_shape == (None, 5)
@@ -135,6 +142,10 @@ def test_applications_come_by_name_without_weights():
         ("q_network", {"kernels": (3,)}, "`kernels` must be a sequence of 3 whole numbers"),
         ("recommender", {"kind": "two_towers"}, "`kind` must be 'two_tower' or 'ncf'.*Did you mean 'two_tower'"),
         ("recommender", {"users": 0}, "`users` must be a whole number of at least 1"),
+        ("seq2seq", {"width": 6, "heads": 4}, "`width` must be a multiple of `heads`, received width=6 and heads=4"),
+        ("seq2seq", {"buckets": 7}, "`buckets` must be even.*received buckets=7"),
+        ("seq2seq", {"decoder_depth": 0}, "`decoder_depth` must be a whole number of at least 1"),
+        ("seq2seq", {"vocabulary": 1}, "`vocabulary` must be a whole number of at least 2"),
         ("mobilenet", {"strides": (1, 2)}, "`strides` must have one entry for each of the 6 `filters`"),
     ],
 )

@@ -16,7 +16,7 @@ BUILDERS = Registry("tfbig.models.builders", "model")
 __all__ = ["BUILDERS", "build", "names"]
 
 
-def build(name: str, **config: Any) -> keras.Model:
+def build(name: str, /, **config: Any) -> keras.Model:
     """Builds a Keras 3 model by name, with new random weights.
 
     Args:
