@@ -26,6 +26,7 @@ _HOME_OF = {
     "export": "tfbig.exporters.export",
     "measure": "tfbig.measurement.measure",
     "inspect": "tfbig.measurement.inspect",
+    "debug": "tfbig.measurement.debug",
 }
 _STAGES = ("data", "models", "training", "compression", "errors")
 

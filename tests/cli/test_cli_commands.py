@@ -130,3 +130,14 @@ def test_demo_saves_everything(command, folder, monkeypatch):
         *("float", "1 prune 0.8", "model.keras", "saved_model", "2 quantize int8"),
     ]
     assert all(row["measurement"]["samples"] == 359 for row in report["rows"])
+
+
+def test_debug(command, model_file, digits_file, folder):
+    command("export", model_file, "debugged.tflite", "--quantize", "int8", "--data", digits_file)
+    options = ("--data", digits_file, "--samples", 4, "--recipe-out", "exempt.yaml")
+    told = command("debug", model_file, "debugged.tflite", *options)
+    assert re.search(r"^ +stem +CONV_2D +int8 +\d+\.\d ", told, re.MULTILINE)
+    assert "Wrote exempt.yaml. Run it: tfbig compress" in told
+    assert tfbig.Recipe.load(folder / "exempt.yaml").stages[0][0].exempt
+    values = json.loads(command("debug", model_file, "debugged.tflite", "--json"))
+    assert values["scheme"] == "int8" and len(values["layers"]) >= 5

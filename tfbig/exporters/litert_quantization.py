@@ -8,14 +8,14 @@ that holds what Keras computes at a point is that point, whatever the converter 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.tools import flatbuffer_utils
 from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName, check_op_quantization_config
 
+from tfbig.exporters.packing import pack, unpack, with_arrays
 from tfbig.exporters.stand_ins import STAND_INS, disguise, give_unused_outputs_a_type, reveal
 from tfbig.exporters.tensor_ranges import FileGraph, Op, Range, complete, float_outputs, match, observe
 from tfbig.exporters.weight_ranges import Statistics, widened_for_bias
@@ -53,7 +53,7 @@ def quantize(
         weights_only: why the scheme is "hybrid".
         integer_io: make inputs and outputs integers too.
     """
-    engine = quantizer.Quantizer(bytearray(content))
+    engine = _engine(content)
     if scheme not in _STATIC_BITS:
         _add_weight_scheme(engine, scheme)
         quantized = bytes(engine.quantize(**_QUIET).quantized_model)
@@ -71,6 +71,12 @@ def quantize(
     return quantized, {"quantization": scheme, "float_ops": float_ops}
 
 
+def _engine(content: bytes) -> quantizer.Quantizer:
+    engine = quantizer.Quantizer(bytearray(content))
+    with_arrays(engine._float_model)
+    return engine
+
+
 def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str) -> bytes:
     weight_bits, activation_bits = _STATIC_BITS[scheme]
     # The parsed file is the engine's own; it has no public way to change one before it is quantized.
@@ -79,19 +85,40 @@ def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str) -> bytes:
     statistics.update(widened_for_bias(model, graph.ranges, weight_bits, activation_bits))
     renamed = disguise(model, activation_bits)
     content = engine.quantize(statistics, **_QUIET).quantized_model
-    quantized = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    quantized = unpack(content)
     reveal(quantized, renamed)
     give_unused_outputs_a_type(quantized)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(quantized))
+    return pack(quantized)
 
 
-def _add_weight_scheme(engine: quantizer.Quantizer, scheme: str) -> None:
+def quantize_only(content: bytes, *, scheme: str, ranges: dict[str, Range], ops: Collection[str]) -> bytes:
+    """Returns the float file with only some of its ops quantized, as far as `scheme` has a form for them.
+
+    Args:
+        scheme: as of `quantize`.
+        ranges: of the activations, by tensor name; needed where the scheme makes them integers.
+        ops: the names of the ops, which are those of their first output.
+    """
+    engine = _engine(content)
+    graph = complete(content, ranges)
+    if scheme not in _STATIC_BITS:
+        for name in ops:
+            _add_weight_scheme(engine, scheme, f"^{re.escape(name)};")
+        return bytes(engine.quantize(**_QUIET).quantized_model) if ops else content
+    floats = {op.name: "" for op in graph.ops if op.name not in ops or _why_float(op, graph, scheme, {}, {})}
+    if len(floats) == len(graph.ops):
+        return content
+    _add_static_scheme(engine, scheme, floats, integer_io=False)
+    return _run(engine, graph, scheme)
+
+
+def _add_weight_scheme(engine: quantizer.Quantizer, scheme: str, pattern: str = _ANY) -> None:
     if scheme in ("dynamic", "hybrid"):
-        engine.add_dynamic_config(_ANY, _ALL, num_bits=8)
+        engine.add_dynamic_config(pattern, _ALL, num_bits=8)
     else:
-        engine.add_weight_only_config(_ANY, _ALL, num_bits=8)
+        engine.add_weight_only_config(pattern, _ALL, num_bits=8)
         if scheme == "weight_only_int4":
-            engine.add_weight_only_config(_ANY, _ALL, num_bits=4)
+            engine.add_weight_only_config(pattern, _ALL, num_bits=4)
 
 
 def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict[str, str], integer_io: bool) -> None:

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
+
+from tfbig.exporters.packing import pack, unpack
 
 NAME = "tfbig"
 VERSION = 1
@@ -14,11 +15,11 @@ VERSION = 1
 
 def attach(content: bytes, facts: dict[str, Any]) -> bytes:
     """Returns the file with `facts` in its metadata."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = unpack(content)
     buffer = schema.BufferT()
     buffer.data = list(json.dumps({"version": VERSION, **facts}, sort_keys=True).encode())
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = NAME, len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return pack(model)

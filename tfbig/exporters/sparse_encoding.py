@@ -9,6 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from tfbig.errors import ConversionFailed
+from tfbig.exporters.packing import pack, unpack
 
 _GZIP_SLACK = 1.02  # A download may grow by this much when the file itself shrinks.
 
@@ -42,8 +43,8 @@ def encode_sparse(content: bytes, *, sparse: bool | None) -> bytes:
 
 def _dense_fully_connected(dense: bytes, sparse: bytes) -> bytes:
     """Gives quantized fully connected ops their dense weights back: XNNPACK, the default, refuses sparse ones."""
-    before = flatbuffer_utils.read_model_from_bytearray(bytearray(dense))
-    after = flatbuffer_utils.read_model_from_bytearray(bytearray(sparse))
+    before = unpack(dense)
+    after = unpack(sparse)
     graph = after.subgraphs[0]
     densified = {op.outputs[0]: op for op in graph.operators if _kind(after, op) == schema.BuiltinOperator.DENSIFY}
     pairs = list(zip(_fully_connected(before), _fully_connected(after), strict=True))
@@ -61,7 +62,7 @@ def _dense_fully_connected(dense: bytes, sparse: bytes) -> bytes:
         if unpacking:
             graph.operators.remove(unpacking)
         changed = True
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(after)) if changed else sparse
+    return pack(after) if changed else sparse
 
 
 def _fully_connected(model: Any) -> list[Any]:

@@ -11,6 +11,8 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
 
+from tfbig.exporters.packing import unpack
+
 Range = tuple[float, float]
 
 # Ops whose output has the scale of their first input, by AI Edge Quantizer's rules.
@@ -49,19 +51,29 @@ def match(
     content: bytes, probe: dict[str, np.ndarray], learned: Sequence[tuple[np.ndarray, Range]]
 ) -> dict[str, Range]:
     """Finds, for each activation of the file, the point of the Keras model that has the same value on `probe`."""
-    points = [(_fingerprint(value), values_range) for value, values_range in learned]
-    by_size: dict[int, list[tuple[np.ndarray, Range]]] = {}
-    for (size, print_), values_range in points:
-        by_size.setdefault(size, []).append((print_, values_range))
+    index = ValueIndex([value for value, _ in learned])
     ranges: dict[str, Range] = {}
     for name, value in activations(content, probe):
+        if close := index.equal_to(value):
+            ranges[name] = learned[close[0]][1]
+    return ranges
+
+
+class ValueIndex:
+    """Finds arrays by their values, whatever their shapes."""
+
+    def __init__(self, values: Sequence[np.ndarray]):
+        self.by_size: dict[int, list[tuple[int, np.ndarray]]] = {}
+        for position, value in enumerate(values):
+            size, print_ = _fingerprint(value)
+            self.by_size.setdefault(size, []).append((position, print_))
+
+    def equal_to(self, value: np.ndarray) -> list[int]:
+        """The positions of all arrays that hold the same numbers, but for rounding; the nearest first."""
         size, print_ = _fingerprint(value)
         norm = max(float(print_[0]), 1e-12)
-        distances = [(np.max(np.abs(print_ - other)) / norm, r) for other, r in by_size.get(size, [])]
-        close = [pair for pair in distances if pair[0] <= _TOLERANCE]
-        if close:
-            ranges[name] = min(close, key=lambda pair: pair[0])[1]
-    return ranges
+        distances = [(np.max(np.abs(print_ - other)) / norm, i) for i, other in self.by_size.get(size, [])]
+        return [i for distance, i in sorted(distances) if distance <= _TOLERANCE]
 
 
 def observe(content: bytes, samples: Iterable[dict[str, np.ndarray]]) -> dict[str, Range]:
@@ -98,14 +110,14 @@ def complete(content: bytes, ranges: dict[str, Range]) -> FileGraph:
 
 def float_outputs(content: bytes) -> list[str]:
     """The names of all tensors that ops compute in float, the bodies of loops included."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = unpack(content)
     tensors = [graph.tensors[i] for graph in model.subgraphs for op in graph.operators for i in op.outputs if i >= 0]
     return [tensor.name.decode() for tensor in tensors if tensor.type == schema.TensorType.FLOAT32]
 
 
 def _table_ranges(content: bytes) -> dict[str, Range]:
     """The ranges of tensors whose entries are taken from a constant."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = unpack(content)
     graph = model.subgraphs[0]
     found: dict[str, Range] = {}
     for op in graph.operators:
@@ -135,7 +147,7 @@ def activations(content: bytes, inputs: dict[str, np.ndarray]) -> list[tuple[str
 
 
 def _read_ops(content: bytes) -> list[Op]:
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = unpack(content)
     graph = model.subgraphs[0]
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 

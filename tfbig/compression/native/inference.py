@@ -17,7 +17,7 @@ from tfbig.compression.native.precision import in_float32, is_cast_to_half
 from tfbig.compression.native.prepared import Prepared, WeightsSeenThrough
 from tfbig.compression.native.quantizing import Quantizing
 
-Record = Callable[[Point, Any], None]
+Record = Callable[[int, Any], None]
 _NORMALIZATIONS = ("LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization")
 
 
@@ -32,15 +32,15 @@ def folded_outputs(model: Prepared, values: list[Any], record: Record | None = N
 
     Args:
         values: one tensor for each input of the machine's graph.
-        record: called with each point and the value there.
+        record: called with each tensor of the graph, by its id, and its value.
     """
     machine = quantizing_machine(model)
     assert machine is not None
     steps = [step.operation for step in machine.graph.steps if isinstance(step.operation, keras.layers.Layer)]
     with in_float32([*model._flatten_layers(), *steps]), WeightsSeenThrough(model.machines, training=False):
-        run = _FoldedRun(machine, record or (lambda point, value: None))
+        run = _FoldedRun(machine, record or (lambda tensor, value: None))
         for symbol, value in zip(machine.graph.inputs, values, strict=True):
-            run.note(id(symbol), value)
+            run.record(id(symbol), value)
         return machine.graph.run(values, run.step)
 
 
@@ -51,9 +51,11 @@ def ranges_at_points(model: Prepared, values: list[Any]) -> list[tuple[np.ndarra
     learned = machine.ranges.numpy()
     found: list[tuple[np.ndarray, tuple[float, float]]] = []
 
-    def record(point: Point, value: Any) -> None:
-        low, high = point.fixed or point.bounds(*learned[point.index])
-        found.append((np.asarray(value, "float32"), (float(low), float(high))))
+    def record(tensor: int, value: Any) -> None:
+        point: Point | None = machine.plan.scale_of.get(tensor)
+        if point is not None:
+            low, high = point.fixed or point.bounds(*learned[point.index])
+            found.append((np.asarray(value, "float32"), (float(low), float(high))))
 
     folded_outputs(model, values, record)
     return found
@@ -107,7 +109,7 @@ class _FoldedRun:
         with tf.name_scope(scope_of(step) + "/"):
             outputs = self.compute(step, args, kwargs)
         for tensor, value in zip(step.outputs, keras.tree.flatten(outputs), strict=True):
-            self.note(tensor, value)
+            self.record(tensor, value)
         return outputs
 
     def compute(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -128,11 +130,6 @@ class _FoldedRun:
         axes = self.machine.channel_axes.get(id(variable), (len(variable.shape) - 1,))
         shape = [size if axis in axes else 1 for axis, size in enumerate(variable.shape)]
         return tf.convert_to_tensor(variable.value) * tf.reshape(scale, shape)
-
-    def note(self, tensor: int, value: Any) -> None:
-        point = self.plan.scale_of.get(tensor)
-        if point is not None:
-            self.record(point, value)
 
 
 def _scales_by_step(machine: Quantizing) -> dict[int, Any]:

@@ -80,6 +80,20 @@ class Quantizing(Machine):
         run.remember()
         return outputs
 
+    def tensors(self, values: Sequence[Any]) -> dict[int, Any]:
+        """Every tensor of the graph at inference, by its id, rounded as the file rounds it."""
+        run = _Run(self, training=False)
+        found: dict[int, Any] = {}
+
+        def call(step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
+            outputs = run.step(step, args, kwargs)
+            found.update(zip(step.outputs, keras.tree.flatten(outputs), strict=True))
+            return outputs
+
+        rounded = [run.quantize(id(x), value) for x, value in zip(self.graph.inputs, values, strict=True)]
+        self.graph.run(rounded, call)
+        return found
+
     @property
     def calibrated(self) -> bool:
         """Whether the ranges have seen data."""
