@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOME_OF = {
     "load": "tfbig.models.load",
+    "migrate": "tfbig.compression.tfmot.migrate",
     "Prune": "tfbig.compression.techniques.prune",
     "PruneChannels": "tfbig.compression.techniques.prune_channels",
     "Cluster": "tfbig.compression.techniques.cluster",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tfbig.errors import InvalidFile, InvalidModel, TfbigError
 from tfbig.models import safety
 from tfbig.models.legacy import archive as legacy_archive
 from tfbig.models.legacy import h5_file, saved_model
-from tfbig.models.legacy.source import Source, decode, era_of
+from tfbig.models.legacy.source import Source, decode
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _OTHER = {
@@ -53,29 +53,33 @@ def load(path: str | os.PathLike, *, unsafe: bool = False, custom_objects: dict[
     file = Path(path)
     known = dict(custom_objects or {})
     try:
-        return _reader(file)(file, unsafe=unsafe, custom_objects=known)
+        return _READERS[kind_of_file(file)](file, unsafe=unsafe, custom_objects=known)
     except TfbigError:
         raise
     except Exception as error:  # Whatever a damaged file makes a reader raise, the user gets its name.
         raise InvalidFile(f"`{file}` cannot be loaded: {type(error).__name__}: {_first_lines(error)}") from error
 
 
-def _reader(path: Path) -> Any:
-    """Chooses the reader by the content of the file."""
+def kind_of_file(path: Path) -> str:
+    """What a model file is by its content: "h5", "archive", "saved_model", or "folder", an unpacked archive.
+
+    Raises:
+        InvalidFile: missing, empty, or something else.
+    """
     if not path.exists():
         raise InvalidFile(f"`{path}` does not exist. Expected a model file (.keras, .h5) or a SavedModel folder.")
     if path.is_dir():
         if (path / "saved_model.pb").exists():
-            return saved_model.load
+            return "saved_model"
         if (path / "config.json").exists() and (path / "metadata.json").exists():
-            return _load_folder
+            return "folder"
         raise InvalidFile(f"`{path}` is a folder, but not a SavedModel: it has no saved_model.pb.")
     with open(path, "rb") as file:
         head = file.read(8)
     if head == _HDF5:
-        return _load_h5
+        return "h5"
     if head[:4] == b"PK\x03\x04":
-        return _load_archive
+        return "archive"
     raise _not_a_model(path, len(head))
 
 
@@ -94,7 +98,7 @@ def _load_archive(path: Path, *, unsafe: bool, custom_objects: dict[str, Any]) -
     try:
         with zipfile.ZipFile(path) as archive:
             safety.refuse_zip_bomb(archive, path)
-            config, era = _archive_config(archive, path)
+            config, era = legacy_archive.configuration(archive, path)
             if not unsafe:
                 safety.refuse_code(config, path)
             if era < 3:
@@ -113,18 +117,6 @@ def _load_folder(path: Path, *, unsafe: bool, custom_objects: dict[str, Any]) ->
     if not unsafe:
         safety.refuse_code(config, path)
     return _load_keras3(path, config, path, unsafe, custom_objects)
-
-
-def _load_h5(path: Path, *, unsafe: bool, custom_objects: dict[str, Any]) -> keras.Model:
-    return h5_file.load(path, unsafe=unsafe, custom_objects=custom_objects)
-
-
-def _archive_config(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Any], int]:
-    names = archive.namelist()
-    if "config.json" not in names:
-        raise InvalidFile(f"`{path}` is a zip archive, but not a Keras model: it has no config.json.")
-    metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
-    return decode(archive.read("config.json"), path), era_of(metadata.get("keras_version", "3"))
 
 
 def _load_keras3(
@@ -163,11 +155,28 @@ def _keras_load(place: Path, path: Path, known: dict[str, Any], unsafe: bool, co
     try:
         return keras.saving.load_model(place, custom_objects=known, compile=compile, safe_mode=not unsafe)
     except Exception as error:  # Keras lets through what its parts raise: h5py, zipfile, KeyError, ...
+        if (ours := _own_error(error)) is not None:
+            raise ours from error
         text = _first_lines(error)
         if "objects could not be loaded" in text or "mismatch" in text:
             raise InvalidFile(f"`{path}`: the weights do not fit the configuration: {text}") from error
         raise InvalidFile(f"`{path}` is damaged, or Keras {keras.__version__} cannot read it: {text}") from error
 
 
+def _own_error(error: BaseException | None) -> TfbigError | None:
+    """The error of tfbig's own behind one of Keras's, if there is one."""
+    while error is not None and not isinstance(error, TfbigError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _first_lines(error: BaseException, limit: int = 500) -> str:
     return " ".join(str(error).split())[:limit]
+
+
+_READERS: dict[str, Callable[..., keras.Model]] = {
+    "h5": h5_file.load,
+    "archive": _load_archive,
+    "saved_model": saved_model.load,
+    "folder": _load_folder,
+}

@@ -84,11 +84,15 @@ class TfKerasLayer(keras.layers.Layer):
         return specs if len(specs) > 1 else specs[0]
 
 
-def as_keras(model: Any) -> keras.Model:
-    """A tf_keras model as a Keras 3 model with the same variables, for what only reads it."""
+def as_keras(model: Any, layer: TfKerasLayer | None = None) -> keras.Model:
+    """A tf_keras model as a Keras 3 model with the same variables.
+
+    Args:
+        layer: what runs the model; without it a plain `TfKerasLayer`, for what only reads the model.
+    """
     inputs = [keras.Input(batch_shape=tuple(x.shape), dtype=x.dtype.name, name=x.name) for x in model.inputs]
-    outputs = TfKerasLayer(model, name="tf_keras")(inputs if len(inputs) > 1 else inputs[0])
-    return keras.Model(inputs, outputs, name=model.name)
+    layer = layer or TfKerasLayer(model, name="tf_keras")
+    return keras.Model(inputs, layer(inputs if len(inputs) > 1 else inputs[0]), name=model.name)
 
 
 def adopted_layer(model: Any) -> TfKerasLayer | None:

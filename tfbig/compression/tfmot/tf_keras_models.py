@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -100,6 +101,11 @@ def quantized_weights(layer: tf_keras.layers.Layer) -> list[tf.Variable] | None:
     """The weights that a quantization wrapper rounds; None for any other layer."""
     held = getattr(layer, "_weight_vars", None)
     return None if held is None else [weight for weight, _, _ in held]
+
+
+def short_name(name: str) -> str:
+    """The name of a variable within its layer, from its whole name."""
+    return re.sub(r":\d+$", "", name).rsplit("/", 1)[-1]
 
 
 def matches(pattern: str, layer: tf_keras.layers.Layer) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,7 @@ from keras.src.utils.naming import to_snake_case
 from tfbig.errors import InvalidFile
 from tfbig.models.legacy.graph import Child, Graph
 from tfbig.models.legacy.h5_file import check_array
-from tfbig.models.legacy.source import Source
+from tfbig.models.legacy.source import Source, decode, era_of
 
 _WEIGHTS = "model.weights.h5"
 _FOLDERS = ("layers", "_layer_checkpoint_dependencies")
@@ -34,11 +35,7 @@ def load(archive: zipfile.ZipFile, config: dict[str, Any], source: Source) -> ke
     """
     graph = Graph(source)
     model = graph.make(config)
-    if _WEIGHTS not in archive.namelist():
-        raise InvalidFile(f"`{source.path}` has no {_WEIGHTS}: the archive is not whole.")
-    content = io.BytesIO(archive.read(_WEIGHTS))
-    _check_arrays(content, source.path)
-    store = H5IOStore(content, mode="r")
+    store = H5IOStore(weights_file(archive, source.path), mode="r")
     try:
         _load_children(graph.children[id(model)], "", store, graph)
     finally:
@@ -46,12 +43,39 @@ def load(archive: zipfile.ZipFile, config: dict[str, Any], source: Source) -> ke
     return model
 
 
-def _check_arrays(content: io.BytesIO, path: Path) -> None:
+def configuration(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Any], int]:
+    """The model's configuration, and the major version of the Keras that wrote it.
+
+    Raises:
+        InvalidFile: the archive has none.
+    """
+    names = archive.namelist()
+    if "config.json" not in names:
+        raise InvalidFile(f"`{path}` is a zip archive, but not a Keras model: it has no config.json.")
+    metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
+    return decode(archive.read("config.json"), path), era_of(metadata.get("keras_version", "3"))
+
+
+def weights_file(archive: zipfile.ZipFile, path: Path) -> io.BytesIO:
+    """The archive's HDF5 file of weights, each array of it checked.
+
+    Raises:
+        InvalidFile: it is not there, is damaged, or holds an array that is refused.
+    """
+    if _WEIGHTS not in archive.namelist():
+        raise InvalidFile(f"`{path}` has no {_WEIGHTS}: the archive is not whole.")
+    content = io.BytesIO(archive.read(_WEIGHTS))
+    check_arrays(content, path)
+    return content
+
+
+def check_arrays(content: Any, path: Path) -> None:
+    """Raises `InvalidFile` for a damaged HDF5 file, and for one with an array that is refused."""
     try:
         with h5py.File(content, "r") as file:
             file.visititems(lambda _, item: check_array(item, path) if isinstance(item, h5py.Dataset) else None)
     except OSError as error:
-        raise InvalidFile(f"`{path}`: its {_WEIGHTS} is damaged or truncated: {error}.") from error
+        raise InvalidFile(f"`{path}`: its HDF5 file of weights is damaged or truncated: {error}.") from error
 
 
 def _load_children(children: list[Child], prefix: str, store: H5IOStore, graph: Graph) -> None:

@@ -27,14 +27,14 @@ def load(path: Path, *, unsafe: bool, custom_objects: dict[str, Any]) -> keras.M
         InvalidModel: something that Keras 3 does not have.
     """
     with opened(path) as file:
-        config = _config(file, path)
+        config = configuration(file, path)
         if not unsafe:
             safety.refuse_code(config, path)
         group = subgroup(file, "model_weights", path) if "model_weights" in file else file
         era = era_of(group.attrs.get("keras_version", file.attrs.get("keras_version")))
         graph = Graph(Source(path, era, custom_objects, unsafe))
         model = keras3_h5.make(config, graph) if era >= 3 else graph.make(config)
-        saved = {name: _arrays(group, name, path) for name in _strings(group, "layer_names")}
+        saved = {name: list(arrays.values()) for name, arrays in arrays_by_layer(group, path).items()}
         assign_all(model, graph, saved, keras1_weights.converter(group) if era == 1 else None)
     return model
 
@@ -73,29 +73,41 @@ def check_array(dataset: Any, path: Path) -> None:
     safety.refuse_array_bomb(dataset.name, declared, dataset.id.get_storage_size(), path)
 
 
-def _config(file: h5py.File, path: Path) -> dict[str, Any]:
+def configuration(file: h5py.File, path: Path) -> dict[str, Any]:
+    """The model's configuration.
+
+    Raises:
+        InvalidFile: the file has none.
+    """
     text = file.attrs.get("model_config")
     if text is not None:
         return decode(text, path)
     if {"layer_names", "layers", "_layer_checkpoint_dependencies", "vars"} & {*file.attrs, *file}:
+        layers = [*_strings(file, "layer_names"), *file.get("layers", ())]
+        quantized = any(name.startswith("quant") for name in layers)
+        into = f"tfbig.migrate('{path}', architecture=model)" if quantized else f"model.load_weights('{path}')"
         raise InvalidFile(
-            f"`{path}` holds weights only, not the model's architecture. Build the same model first, with "
-            "its code or "
-            f"tfbig.models.build(...), and load them into it: model.load_weights('{path}')."
+            f"`{path}` holds weights only, not the model's architecture. Build the same model first, with its code or "
+            f"tfbig.models.build(...), and load them into it: {into}."
         )
     raise InvalidFile(f"`{path}` is an HDF5 file, but not one of a Keras model (it has no model_config).")
 
 
-def _arrays(group: h5py.Group, name: str, path: Path) -> list[np.ndarray]:
+def arrays_by_layer(group: h5py.Group, path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of each layer by their names in the file, in its order."""
+    return {name: _arrays(group, name, path) for name in _strings(group, "layer_names")}
+
+
+def _arrays(group: h5py.Group, name: str, path: Path) -> dict[str, np.ndarray]:
     layer = subgroup(group, name, path)
-    arrays = []
+    arrays = {}
     for weight in _strings(layer, "weight_names"):
         folder, _, last = weight.rpartition("/")
         parent = subgroup(layer, folder, path) if folder else layer
         if isinstance(parent.get(last, getlink=True), h5py.ExternalLink | h5py.SoftLink):
             raise InvalidFile(f"`{path}`: weight `{weight}` is a link out of its place, which is refused.")
         check_array(parent.get(last), path)
-        arrays.append(np.asarray(parent[last]))
+        arrays[weight] = np.asarray(parent[last])
     return arrays
 
 

@@ -29,20 +29,29 @@ def load(path: Path, *, unsafe: bool, custom_objects: dict[str, Any]) -> keras.M
         InvalidFile: no Keras metadata, code, or variables that do not fit the configuration.
         InvalidModel: a subclassed model, or something that Keras 3 does not have.
     """
-    metadata = _root_metadata(path)
-    if "layers" not in (metadata.get("config") or {}) or "class_name" not in metadata:
-        raise InvalidModel(
-            f"`{path}` holds a subclassed model: its computation is Python code that no file holds. Make "
-            "the model "
-            "from its code and load the weights into it."
-        )
-    config = decode(json.dumps({"class_name": metadata["class_name"], "config": metadata["config"]}), path)
+    config = configuration(path)
     if not unsafe:
         safety.refuse_code(config, path)
     graph = Graph(Source(path, 2, custom_objects, unsafe))
     model = graph.make(config)
     assign_all(model, graph, _Variables(path).of_model(model, graph))
     return model
+
+
+def configuration(path: Path) -> dict[str, Any]:
+    """The model's configuration.
+
+    Raises:
+        InvalidFile: a SavedModel without Keras metadata, or damaged.
+        InvalidModel: a subclassed model.
+    """
+    metadata = _root_metadata(path)
+    if "layers" not in (metadata.get("config") or {}) or "class_name" not in metadata:
+        raise InvalidModel(
+            f"`{path}` holds a subclassed model: its computation is Python code that no file holds. Make the model "
+            "from its code and load the weights into it."
+        )
+    return decode(json.dumps({"class_name": metadata["class_name"], "config": metadata["config"]}), path)
 
 
 def _root_metadata(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -107,13 +108,7 @@ def apply(entry: dict[str, Any], first: Any, options: dict[str, Any], source: So
     Raises:
         InvalidModel: an operation or an argument with no counterpart here.
     """
-    symbol = entry["config"]["function"].removeprefix("compat.v1.")
-    if symbol not in _OPS:
-        raise InvalidModel(
-            f"`{source.path}`: {describe(entry)} calls tf.{symbol}, which has no counterpart here. Rebuild "
-            "that part "
-            "of the model with Keras layers and load the weights into it."
-        )
+    symbol = known_symbol(entry, source.path)
     options = {key: value for key, value in options.items() if key not in _NO_EFFECT and value is not None}
     try:
         result = _OPS[symbol](first, **options)
@@ -121,6 +116,21 @@ def apply(entry: dict[str, Any], first: Any, options: dict[str, Any], source: So
         raise InvalidModel(f"`{source.path}`: {describe(entry)}, tf.{symbol} with {options}: {error}") from error
     _rename(result, entry["name"].replace("/", "_"), keras.tree.flatten([first, options]))
     return result
+
+
+def known_symbol(entry: dict[str, Any], path: Path) -> str:
+    """The TensorFlow function that a `TFOpLambda` entry calls, by its name below `tf`.
+
+    Raises:
+        InvalidModel: it is none of those known here; an unknown one could do anything, such as write files.
+    """
+    symbol = str(entry["config"].get("function")).removeprefix("compat.v1.")
+    if symbol not in _OPS:
+        raise InvalidModel(
+            f"`{path}`: {describe(entry)} calls tf.{symbol}, which has no counterpart here. Rebuild that part of the "
+            "model with Keras layers and load the weights into it."
+        )
+    return symbol
 
 
 def _rename(result: Any, name: str, inputs: list[Any]) -> None:

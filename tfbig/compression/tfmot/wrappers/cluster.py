@@ -92,6 +92,15 @@ def finish(technique: Any, model: tf_keras.Model) -> tf_keras.Model:
     return plain
 
 
+def recover_zeros(model: tf_keras.Model) -> None:
+    """Finds the zeros that wrappers kept, which TFMOT saves nowhere, by the centroid that is nearest to zero."""
+    for wrapper in wrappers(model):
+        for name in wrapper.cluster_centroids if wrapper.preserve_sparsity else ():
+            zero = tf.argmin(tf.abs(wrapper.cluster_centroids[name]), axis=-1)
+            wrapper.zero_idx[name] = zero
+            wrapper.sparsity_masks[name] = tf.cast(wrapper.pulling_indices[name] != zero, tf.float32)
+
+
 def is_wrapped(model: tf_keras.Model) -> bool:
     """Whether some layer is in a clustering wrapper."""
     return any(wrappers(model))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,15 @@ def wrap(technique: Any, model: tf_keras.Model) -> tf_keras.Model:
 
 def finish(technique: Any, model: tf_keras.Model) -> tf_keras.Model:
     """A plain copy of a wrapped model, every tensor pruned to its target, whatever of the schedule was run."""
+    return _unwrapped(model, _final_mask)
+
+
+def stripped(model: tf_keras.Model) -> tf_keras.Model:
+    """A plain copy of a wrapped model with the zeros of the masks as they are."""
+    return _unwrapped(model, lambda wrapper, weight, mask: mask)
+
+
+def _unwrapped(model: tf_keras.Model, mask_of: Callable[[Any, tf.Variable, tf.Variable], tf.Tensor]) -> tf_keras.Model:
     new: dict[int, tf_keras.layers.Layer] = {}
 
     def step(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
@@ -111,7 +120,9 @@ def finish(technique: Any, model: tf_keras.Model) -> tf_keras.Model:
         for target, source in zip(new[id(layer)].weights, inside(layer).weights, strict=True):
             target.assign(source)
         if isinstance(layer, _wrapper.PruneLowMagnitude):
-            _settle(layer, new[id(layer)])
+            position = {id(v): i for i, v in enumerate(layer.layer.weights)}
+            for weight, mask, _ in layer.pruning_vars:
+                new[id(layer)].weights[position[id(weight)]].assign(weight * mask_of(layer, weight, mask))
     return plain
 
 
@@ -268,21 +279,17 @@ def _check_layout(technique: Any, layer: tf_keras.layers.Layer, weights: list[tf
             )
 
 
-def _settle(wrapper: Any, plain: tf_keras.layers.Layer) -> None:
-    """Writes the zeros of the wrapper's masks, and those still missing to its target, into the plain layer."""
-    target = _target_of(wrapper)
+def _final_mask(wrapper: Any, weight: tf.Variable, mask: tf.Variable) -> tf.Tensor:
+    """The zeros of the wrapper's mask, and those still missing to its target."""
     final = _impl.Pruning(
         training_step_fn=lambda: 1,
         pruning_vars=wrapper.pruning_vars,
-        pruning_schedule=_sparsity.ConstantSparsity(target, 0),
+        pruning_schedule=_sparsity.ConstantSparsity(_target_of(wrapper), 0),
         block_size=wrapper.block_size,
         block_pooling_type=wrapper.block_pooling_type,
         sparsity_m_by_n=wrapper.sparsity_m_by_n,
     )
-    position = {id(v): i for i, v in enumerate(wrapper.layer.weights)}
-    for weight, mask, _ in wrapper.pruning_vars:
-        masked = weight * mask
-        plain.weights[position[id(weight)]].assign(masked * final._maybe_update_block_mask(masked)[1])
+    return mask * final._maybe_update_block_mask(weight * mask)[1]
 
 
 def _target_of(wrapper: Any) -> float:

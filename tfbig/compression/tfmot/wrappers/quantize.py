@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,6 +26,7 @@ from tfbig.compression.tfmot.tf_keras_models import (
     matches,
     refused,
     rewrapped,
+    short_name,
     untouched_options,
 )
 from tfbig.compression.tfmot.toolkit import toolkit, toolkit_module
@@ -117,9 +117,9 @@ def finish(technique: Any, model: tf_keras.Model) -> tf_keras.Model:
     """A copy that still rounds, with the ranges it was trained to and without what kept zeros and clusters."""
     plain = copied(model)
     for old, new in zip(layers(model), layers(plain), strict=True):
-        values = {_short(v): v for v in old.weights}
+        values = {short_name(v.name): v for v in old.weights}
         for target in new.weights:
-            target.assign(values[_short(target)])
+            target.assign(values[short_name(target.name)])
         for (weight, _, _), (target, _, _) in zip(
             getattr(old, "_weight_vars", ()), getattr(new, "_weight_vars", ()), strict=True
         ):
@@ -134,13 +134,13 @@ def is_wrapped(model: tf_keras.Model) -> bool:
 
 def is_trained(model: tf_keras.Model) -> bool:
     """Whether the ranges have seen data."""
-    lows = [v.numpy() for layer in layers(model) for v in layer.weights if _short(v).endswith("_min")]
+    lows = [v.numpy() for layer in layers(model) for v in layer.weights if short_name(v.name).endswith("_min")]
     return any(not np.all(np.isin(low, _FIRST_LOWS)) for low in lows)
 
 
 def overwritten(model: tf_keras.Model) -> list[tf.Variable]:
     """Kernels that the collaborative scheme writes in every step: what trains is beside them."""
-    clustered = (layer for layer in layers(model) if any(_short(v) == _CENTROIDS for v in layer.weights))
+    clustered = (layer for layer in layers(model) if any(short_name(v.name) == _CENTROIDS for v in layer.weights))
     return [weight for layer in clustered for weight, _, _ in layer._weight_vars]
 
 
@@ -230,8 +230,3 @@ def _mask(wrapper: Any, weight: tf.Variable) -> Any:
     """0 where the collaborative scheme holds a zero, else 1."""
     held = [extra for w, _, extra in wrapper._weight_vars if w is weight and isinstance(extra, dict)]
     return held[0].get("sparsity_mask", 1.0) if held else 1.0
-
-
-def _short(variable: tf.Variable) -> str:
-    """The variable's name within its layer."""
-    return re.sub(r":\d+$", "", variable.name).rsplit("/", 1)[-1]
