@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ def fit(
     steps_per_epoch: int | None = None,
     initial_epoch: int = 0,
     jit_compile: bool | str | None = None,
+    recompute: bool = False,
+    placement: Mapping[str, str] | None = None,
     verbose: str | int = "auto",
 ) -> keras.callbacks.History:
     """Trains `model` in place, as Keras `fit` does, with the same callbacks, progress bar and history.
@@ -89,6 +91,10 @@ def fit(
         steps_per_epoch: batches that make an epoch, for data that never ends.
         initial_epoch: epochs done before.
         jit_compile: XLA on, off or "auto"; None keeps what the model was compiled with, else off on a CPU.
+        recompute: keeps little of the forward pass and computes it again for the gradients: less memory, about a third
+            more time, the same gradients.
+        placement: a device for each pattern of layer names, e.g. {"block3_*": "GPU:1"}: parts of one model on several
+            devices. The first pattern that fits counts.
         verbose: "auto", 0 (silent), 1 (progress bar), 2 (a line per epoch).
 
     Returns:
@@ -103,10 +109,15 @@ def fit(
 
     References:
         Micikevicius et al., "Mixed Precision Training", ICLR 2018.
+        Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174 (recompute).
         Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677 (warm-up, global batches).
     """
     _check(epochs, checkpoint_every, early_stopping, label_smoothing)
     target = strategy_of(strategy)
+    if placement is not None and target is not tf.distribute.get_strategy():
+        raise InvalidArgument(
+            "`placement` puts parts of one model on several devices, `strategy` copies of it: give one."
+        )
     source = feed(
         data,
         validation_data=validation_data,
@@ -140,6 +151,8 @@ def fit(
         epochs=epochs,
         validation_freq=validation_freq,
         verbose=verbose,
+        recompute=recompute,
+        placement=placement,
     ).on(model, target, precision)
 
 

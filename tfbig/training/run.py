@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -14,7 +14,9 @@ from tfbig.training.compilation import Compilation
 from tfbig.training.divergence import Guard
 from tfbig.training.feed import Feed
 from tfbig.training.loop import Loop, build
+from tfbig.training.placement import beside, spread
 from tfbig.training.precision import computed_in
+from tfbig.training.recompute import recomputed
 from tfbig.training.replicas import placed
 from tfbig.training.state import Position, capture, remembered, remind, restore
 from tfbig.training.strategy import is_chief
@@ -27,6 +29,8 @@ class Run:
     Attributes:
         every: batches between checkpoints, on top of the one after each epoch.
         start: where to begin unless a checkpoint says otherwise.
+        recompute: keep less of the forward pass.
+        placement: devices by patterns of layer names.
     """
 
     feed: Feed
@@ -38,14 +42,20 @@ class Run:
     epochs: int
     validation_freq: int
     verbose: str | int
+    recompute: bool = False
+    placement: Mapping[str, str] | None = None
 
     def on(self, model: keras.Model, target: tf.distribute.Strategy, precision: str | None) -> Any:
         """Trains `model` on the devices of `target` in a precision, and returns its History."""
         alone = target is tf.distribute.get_strategy()
-        with placed(model, target) as trained, computed_in(trained, precision):
+        where = spread(model, self.placement) if self.placement is not None else placed(model, target)
+        with where as trained, recomputed(trained, self.recompute), computed_in(trained, precision):
             if trained is not model or precision is not None or not self.compilation.is_of(model):
+                as_it_is = alone and trained is model
                 with target.scope():
-                    (self.compilation if alone else self.compilation.fresh()).apply(trained)
+                    (self.compilation if as_it_is else self.compilation.fresh()).apply(trained)
+            if self.placement is not None:
+                beside(trained.optimizer)
             history = self._train(trained)
         if trained is not model:
             self.compilation.apply(model)
