@@ -29,7 +29,7 @@ def convert(
     """
     import tensorflow as tf
 
-    from tfbig.exporters import litert_quantization, metadata
+    from tfbig.exporters import litert_quantization, metadata, tensor_names
     from tfbig.exporters.sparse_encoding import encode_sparse
 
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -44,8 +44,9 @@ def convert(
         facts = {"quantization": "int8", "float_ops": {}}
     elif quantize and scheme != "float16":
         content, facts = litert_quantization.quantize(content, **quantize)
-    content = encode_sparse(content, sparse=sparse)
+    content, renamed = tensor_names.shorten(encode_sparse(content, sparse=sparse))
     if facts:
+        facts["float_ops"] = {renamed.get(name, name): reason for name, reason in facts["float_ops"].items()}
         content = metadata.attach(content, facts)
     Path(output).write_bytes(content)
     return {**facts, "outputs": _run(content, probe)}

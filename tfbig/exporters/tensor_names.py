@@ -1,0 +1,35 @@
+"""Shorter names for the tensors of a LiteRT file, in the child process.
+
+Where the converter fuses operations, it strings the names of all of them together. They would be a few percent of a
+small file.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from ai_edge_litert.tools import flatbuffer_utils
+
+
+def shorten(content: bytes) -> tuple[bytes, dict[str, str]]:
+    """Returns the file with names of the first fused operation only, and what became of each name that changed.
+
+    Names stay unique: tools that read LiteRT files look tensors up by name.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    renamed: dict[str, str] = {}
+    for subgraph in model.subgraphs:
+        names = [tensor.name.decode() for tensor in subgraph.tensors]
+        taken = {name for name in names if ";" not in name}
+        for tensor, name in zip(subgraph.tensors, names, strict=True):
+            if ";" in name:
+                tensor.name = renamed[name] = _free(name.rsplit(";", 1)[-1], taken)
+                taken.add(renamed[name])
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), renamed
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or the first numbered one that is not taken."""
+    if name not in taken:
+        return name
+    return next(numbered for n in itertools.count(1) if (numbered := f"{name}:{n}") not in taken)
