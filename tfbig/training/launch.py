@@ -1,0 +1,115 @@
+"""Several worker processes on this machine, started together and, when one dies, started again together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfbig.errors import InvalidArgument, TfbigError
+
+
+class WorkersFailed(TfbigError, RuntimeError):
+    """The workers died more often than they were to be started again."""
+
+
+def launch(command: Sequence[str], *, workers: int = 2, restarts: int = 3) -> int:
+    """Runs a training program in several processes that train together, until all of them are done.
+
+    Each gets a `TF_CONFIG` for loopback, so that `tfbig.training.fit(..., strategy="multiworker", checkpoint=folder)`
+    works in it. A worker that dies, whatever kills it, takes the step of all others with it; all are then stopped and
+    started again, and go on from the last checkpoint. The first worker prints to this process's output; what the
+    others print is shown when they fail.
+
+    Args:
+        command: the program and its arguments, such as `[sys.executable, "train.py"]`.
+        workers: number of processes, >= 1.
+        restarts: times to start again, >= 0.
+
+    Returns:
+        How often the workers were started again.
+
+    Raises:
+        InvalidArgument: a number out of range, or a program that is not there.
+        WorkersFailed: a worker died once more than `restarts`; the message ends with what it printed last.
+
+    Reference:
+        Dean et al., "Large Scale Distributed Deep Networks", NeurIPS 2012; here with synchronous steps and a restart.
+    """
+    for name, value, low in (("workers", workers, 1), ("restarts", restarts, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise InvalidArgument(f"`{name}` must be a whole number of at least {low}, received {value!r}.")
+    for attempt in range(restarts + 1):
+        failure = _attempt(list(command), workers)
+        if failure is None:
+            return attempt
+        print(f"{failure.splitlines()[0]} Starting again: {attempt + 1} of {restarts}.", flush=True)
+    raise WorkersFailed(f"Started {restarts + 1} times. {failure}")
+
+
+def _attempt(command: list[str], count: int) -> str | None:
+    """Runs all workers once; says what failed, or None."""
+    cluster = {"worker": [f"localhost:{port}" for port in _free_ports(count)]}
+    with tempfile.TemporaryDirectory(prefix="tfbig-workers-") as folder:
+        logs = [Path(folder) / f"{index}.log" for index in range(count)]
+        processes: list[subprocess.Popen] = []
+        try:
+            for index, log in enumerate(logs):
+                task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+                processes.append(_start(command, {**os.environ, "TF_CONFIG": json.dumps(task)}, log, index))
+            failed = _first_failure(processes)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        if failed is None:
+            return None
+        told = logs[failed].read_text(errors="replace").strip().splitlines()[-20:]
+        return "\n".join([f"Worker {failed} {_death(processes[failed].returncode)}.", *told])
+
+
+def _start(command: list[str], environment: dict[str, str], log: Path, index: int) -> subprocess.Popen:
+    with open(log, "wb") as file:
+        try:
+            return subprocess.Popen(command, env=environment, stdout=None if index == 0 else file, stderr=file)
+        except OSError as error:
+            raise InvalidArgument(
+                f"`command` must start a program, received {command!r}: {error.strerror}. To run Python, begin with "
+                "sys.executable."
+            ) from error
+
+
+def _first_failure(processes: list[subprocess.Popen]) -> int | None:
+    """Waits until one has failed, and says which, or until all are done."""
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = [index for index, code in enumerate(codes) if code]
+        if failed:
+            # The others fail because of the one that was killed: it is the one to name.
+            return min(failed, key=lambda index: (codes[index] or 0) > 0)
+        if all(code == 0 for code in codes):
+            return None
+        time.sleep(0.1)
+
+
+def _death(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("localhost", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
