@@ -1,6 +1,7 @@
 """Tries every technique on every model of the zoo and prints what came of it.
 
 python benchmarks/coverage.py [--technique prune|cluster|quantize] [--model NAME] [--kind KIND] [--json FILE]
+python benchmarks/coverage.py --engine tfmot    # what TFMOT takes of the same models, for comparison
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def main() -> int:
     """Measures, prints each row when it is there, and returns 1 if any failed."""
     options = _parser().parse_args()
     models, techniques = _chosen(options)
+    if options.engine == "tfmot":
+        return _by_tfmot(models, techniques, options.json)
     table = Console(width=None if sys.stdout.isatty() else 180)
     results: list[Result] = []
     for model in models:
@@ -59,11 +62,26 @@ def main() -> int:
     return int(failed > 0)
 
 
+def _by_tfmot(models: list[str], techniques: list[str], file: str | None) -> int:
+    """The comparison is no test: what TFMOT refuses is a finding."""
+    from benchmarks import coverage_tfmot
+
+    found = coverage_tfmot.table(models, techniques, {name: _for_tfmot(name) for name in techniques})
+    if file:
+        Path(file).write_text(json.dumps([dataclasses.asdict(row) for row in found], indent=1))
+    return 0
+
+
+def _for_tfmot(technique: str) -> dict[str, Any]:
+    return {name: value for name, value in OPTIONS[technique].items() if name != "dtype"}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Tries every technique on every model of the zoo.")
     parser.add_argument("--technique", choices=sorted(OPTIONS), help="only this technique")
     parser.add_argument("--model", help="only models of this name or glob")
     parser.add_argument("--kind", choices=sorted({e.kind for e in ENTRIES.values()}), help="only models of this kind")
+    parser.add_argument("--engine", choices=("native", "tfmot"), default="native", help="who does the work")
     parser.add_argument("--steps", type=int, default=1, help="training steps before the export")
     parser.add_argument("--json", help="write all figures to this file")
     return parser
