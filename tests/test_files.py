@@ -8,7 +8,7 @@ import pytest
 
 from tfbig import files
 from tfbig.errors import OutputExists
-from tfbig.files import atomic_file, atomic_folder, refuse_existing
+from tfbig.files import atomic_file, atomic_files, atomic_folder, refuse_existing
 
 
 def test_file_appears_whole(tmp_path):
@@ -86,3 +86,22 @@ def test_current_folder_is_never_replaced(tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path / "inside")
     with pytest.raises(OutputExists, match="is the current folder or holds it, and is not replaced. Name a folder"):
         refuse_existing(output, overwrite=True)
+
+
+def test_files_that_belong_together_appear_together(tmp_path):
+    with atomic_files(tmp_path / "a.cc") as partial:
+        partial.write_text("source")
+        partial.with_suffix(".h").write_text("header")
+        assert os.listdir(tmp_path) == [partial.parent.name]
+    assert sorted(os.listdir(tmp_path)) == ["a.cc", "a.h"]
+    with pytest.raises(ZeroDivisionError), atomic_files(tmp_path / "a.cc") as partial:
+        partial.write_text("half")
+        partial.with_suffix(".h").write_text("half")
+        _ = 1 / 0
+    assert (tmp_path / "a.cc").read_text() == "source" and (tmp_path / "a.h").read_text() == "header"
+    (tmp_path / "a.cc").unlink()
+    refused = pytest.raises(OutputExists, match="a.h` exists already")
+    with refused, atomic_files(tmp_path / "a.cc", overwrite=False) as partial:
+        partial.write_text("new")
+        partial.with_suffix(".h").write_text("new")
+    assert os.listdir(tmp_path) == ["a.h"]

@@ -27,10 +27,26 @@ def atomic_file(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as scratch:
         partial = Path(scratch) / target.name
         yield partial
-        if partial.is_dir():
-            _swap_folder(partial, target)
-        else:
-            os.replace(partial, target)
+        _put(partial, target)
+
+
+@contextlib.contextmanager
+def atomic_files(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]:
+    """The same for files that belong together: whatever is written into the temporary folder goes beside `path`.
+
+    Raises:
+        OutputExists: one of them is there already and `overwrite` is false.
+    """
+    target = Path(path)
+    refuse_existing(target, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as scratch:
+        yield Path(scratch) / target.name
+        made = sorted(Path(scratch).iterdir(), key=lambda file: file.name == target.name)
+        for file in made:
+            refuse_existing(target.with_name(file.name), overwrite)
+        for file in made:  # What others belong to comes last: when it is there, all are.
+            _put(file, target.with_name(file.name))
 
 
 @contextlib.contextmanager
@@ -65,6 +81,13 @@ def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
         raise OutputExists(
             f"`{target}` exists already. Choose another output, or replace it with overwrite=True (--overwrite)."
         )
+
+
+def _put(new: Path, target: Path) -> None:
+    if new.is_dir():
+        _swap_folder(new, target)
+    else:
+        os.replace(new, target)
 
 
 def _swap_folder(new: Path, target: Path) -> None:

@@ -141,3 +141,23 @@ def test_debug(command, model_file, digits_file, folder):
     assert tfbig.Recipe.load(folder / "exempt.yaml").stages[0][0].exempt
     values = json.loads(command("debug", model_file, "debugged.tflite", "--json"))
     assert values["scheme"] == "int8" and len(values["layers"]) >= 5
+
+
+def test_measure_against_another_file_and_for_a_phone(command, model_file):
+    command("export", model_file, "one.tflite")
+    command("export", model_file, "other.tflite", "--quantize", "dynamic")
+    told = command("measure", "other.tflite", "--against", "one.tflite", "--runs", 5, "--commands", "--no-xnnpack")
+    assert re.search(r"^multiply-accumulates +[\d,]+$", told, re.MULTILINE)
+    assert re.search(
+        r"^other.tflite takes [\d.]+ ms, one.tflite [\d.]+ ms: [\d.]+x as fast \(90 % of 5", told, re.MULTILINE
+    )
+    assert "adb push benchmark_model other.tflite" in told
+    values = json.loads(command("measure", "other.tflite", "--against", "one.tflite", "--runs", 5, "--json"))
+    assert values["comparison"]["file_b"] == "other.tflite" and values["macs"] > 0 and "commands" not in values
+
+
+def test_export_for_onnx_and_microcontrollers(command, model_file, folder):
+    assert command("export", model_file, "net.onnx", "--opset", 15) == "Wrote net.onnx\n"
+    assert command("export", model_file, "net.cc") == "Wrote net.cc\n"
+    assert (folder / "net.h").exists()
+    assert json.loads(command("measure", "net.onnx", "--json"))["bytes"] == (folder / "net.onnx").stat().st_size

@@ -128,7 +128,9 @@ def test_arguments_are_checked_before_any_work(float_file, labelled):
 
 
 def test_files_that_cannot_be_measured(tmp_path, labelled):
-    with pytest.raises(InvalidFile, match="Expected a .tflite, .keras or .h5 file.*`.*gone` is not there"):
+    with pytest.raises(
+        InvalidFile, match="Expected a .*.keras, .onnx, .tflite file or a SavedModel folder; `.*gone` is not there"
+    ):
         measure(tmp_path / "gone", labelled)
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(InvalidFile, match="notes.txt` is none of them"):

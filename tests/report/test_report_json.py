@@ -46,7 +46,7 @@ def test_the_schema_names_every_field():
     }
     for kind, (schema, more) in described.items():
         assert set(schema["properties"]) == {f.name for f in dataclasses.fields(kind)} | more, kind
-        assert schema["required"] == list(schema["properties"])
+        assert schema["required"] == [name for name in schema["properties"] if name not in ("macs", "arena_bytes")]
 
 
 KINDS = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "null": type(None)}

@@ -31,7 +31,7 @@ def check_associated_files(files: Mapping[str, str], path: Path | None = None) -
                 f"`associated_files` must map plain file names to text, such as {{'labels.txt': 'cat\\ndog\\n'}}, "
                 f"received {name!r}: {type(text).__name__}."
             )
-    if path is not None and path.suffix and path.suffix not in _PREFIX:
+    if files and path is not None and path.suffix and path.suffix not in _PREFIX:
         raise InvalidArgument(
             f"`associated_files` does not apply to '{path.name}'. It is for .tflite, .keras and SavedModel folders."
         )

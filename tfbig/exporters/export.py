@@ -15,7 +15,7 @@ from tfbig.errors import InvalidArgument, nearest
 from tfbig.exporters import registry
 from tfbig.exporters.associated_files import attach, check_associated_files
 from tfbig.exporters.tf_keras_litert import exportable
-from tfbig.files import atomic_file, refuse_existing
+from tfbig.files import atomic_files, refuse_existing
 
 
 def export(
@@ -25,50 +25,69 @@ def export(
     quantize: str | None = None,
     calibration: Any = None,
     sparse: bool | None = None,
+    opset: int | None = None,
     associated_files: Mapping[str, str] | None = None,
     overwrite: bool = True,
 ) -> Path:
-    """Writes `model` to `path` in the format of the suffix: `.tflite`, `.keras`, or none for a SavedModel folder.
+    """Writes `model` to `path` in the format of the suffix, and checks that the file computes what the model computes.
+
+    `.tflite` (LiteRT), `.onnx`, `.keras`, `.h5`, `.cc` and `.c` (the LiteRT file as an array for microcontrollers, and
+    its header `.h` beside it), `.engine` (TensorRT, and the ONNX file that it is built from), or no suffix for a
+    SavedModel folder.
 
     Args:
         model: a built Keras 3 model. One that was trained under `tfbig.Quantize` becomes an integer file by itself.
         path: the file or folder to write; it appears whole or not at all.
-        quantize: for LiteRT: None, "dynamic", "float16", "int8", "int16x8", "int4", "weight_only_int8" or
-            "weight_only_int4".
+        quantize: for LiteRT and C arrays: None, "dynamic", "float16", "int8", "int16x8", "int4", "weight_only_int8" or
+            "weight_only_int4"; for ONNX and TensorRT: None or "int8".
         calibration: for "int8", "int16x8" and "int4" of a model that was not trained for it: a batched dataset or an
             array of inputs that shows how large activations get; 128 examples of it are used.
         sparse: for LiteRT: store zeros compactly; None where it makes the file smaller and the gzipped file no larger,
             True wherever it makes the file smaller, False nowhere.
+        opset: for ONNX and TensorRT: the version of ONNX's operators, 13 to 18; None: 17.
         associated_files: text by file name, such as the labels or the vocabulary, that the file carries inside it; read
             them with `tfbig.exporters.associated_files.read_associated_files`, or as the zip archive that they are.
         overwrite: replace what stands at `path`.
 
     Returns:
-        The path.
+        The path; where TensorRT is not installed, that of the ONNX file which its engine is built from.
 
     Raises:
         InvalidArgument: a suffix without a format, or an option that the format does not have.
-        ConversionFailed: the converter refused or died; nothing was written.
+        ConversionFailed: the converter refused or died, or what it wrote is not the model; nothing is kept.
+        MissingPackage: the format needs an extra of tfbig; the message has the line that installs it.
         OutputExists: `path` exists and `overwrite` is false.
     """
     target = Path(path)
     model = exportable(model, target)
     check_keras_model(model)
     writer = format_of(target)
-    options = {"quantize": quantize, "calibration": calibration, "sparse": sparse}
+    options = {"quantize": quantize, "calibration": calibration, "sparse": sparse, "opset": opset}
     given = {name: value for name, value in options.items() if value is not None}
-    for name in given:
-        if name not in inspect.signature(writer.write).parameters:
-            raise InvalidArgument(
-                f"`{name}` does not apply to '{target.name}', received {name}={given[name]!r}. It is for .tflite."
-            )
+    _check_options(given, writer, target)
     check_associated_files(associated_files or {}, target)
     refuse_existing(target, overwrite)
-    with atomic_file(target) as partial:
+    with atomic_files(target, overwrite=overwrite) as partial:
         writer.write(model, partial, **given)
         if associated_files:
             attach(partial, associated_files, target.suffix)
-    return target
+        written = sorted(file.name for file in partial.parent.iterdir())
+    return target if target.name in written else target.with_name(written[0])
+
+
+def _check_options(given: Mapping[str, Any], writer: Any, target: Path) -> None:
+    for name, value in given.items():
+        if name not in _options_of(writer):
+            takers = sorted(
+                s for n in registry.names() if name in _options_of(registry[n]) for s in registry[n].suffixes
+            )
+            raise InvalidArgument(
+                f"`{name}` does not apply to '{target.name}', received {name}={value!r}. It is for {', '.join(takers)}."
+            )
+
+
+def _options_of(writer: Any) -> Mapping[str, Any]:
+    return inspect.signature(writer.write).parameters
 
 
 def format_of(path: Path) -> Any:

@@ -29,7 +29,8 @@ def save_frozen(model: keras.Model, folder: Path, *, batch: int | None = 1) -> N
     @tf.function(autograph=False)
     def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = keras.tree.flatten(inference(model, [inputs[spec.name] for spec in specs]))
-        return {f"output_{i}": tf.cast(y, tf.float32) if y.dtype.is_floating else y for i, y in enumerate(outputs)}
+        # Freezing sorts them by name and numbers them anew: `output_10` must not come before `output_2`.
+        return {f"output_{i:05}": tf.cast(y, tf.float32) if y.dtype.is_floating else y for i, y in enumerate(outputs)}
 
     concrete = serve.get_concrete_function(**{spec.name: spec for spec in specs})
     frozen = convert_variables_to_constants_v2(concrete)
@@ -42,12 +43,16 @@ def inference(model: keras.Model, values: list[Any]) -> Any:
     machine = quantizing_machine(model)
     if machine is not None and machine.graph is not None:
         return folded_outputs(model, values)
-    if getattr(model, "inputs", None):
-        args, kwargs = (keras.tree.pack_sequence_as(functional_of(model)._inputs_struct, values),), {}
-    else:
-        args, kwargs = keras.tree.pack_sequence_as(recorded_inputs(model), values)
+    args, kwargs = call_arguments(model, values)
     with in_float32(model._flatten_layers()):
         return model(*args, **kwargs, training=False)
+
+
+def call_arguments(model: keras.Model, values: list[Any]) -> tuple[tuple, dict[str, Any]]:
+    """The arguments that the model is called with, from one tensor per input."""
+    if getattr(model, "inputs", None):
+        return (keras.tree.pack_sequence_as(functional_of(model)._inputs_struct, values),), {}
+    return keras.tree.pack_sequence_as(recorded_inputs(model), values)
 
 
 def input_specs(model: keras.Model, batch: int | None) -> list[tf.TensorSpec]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tfbig.errors import ConversionFailed
 from tfbig.measurement.flatbuffer import read_litert
@@ -42,9 +42,9 @@ def output_names(path: str) -> list[str]:
     return [str(by_index.get(detail["index"], detail["name"])) for detail in runner.outputs]
 
 
-def time_file(path: str, inputs: Inputs | None, threads: int, runs: int) -> list[float]:
+def time_file(path: str, inputs: Inputs | None, threads: int, runs: int, xnnpack: bool = True) -> list[float]:
     """Milliseconds of `runs` invocations, after a warm-up."""
-    runner = _runner_of(path, threads)
+    runner = _runner_of(path, threads, xnnpack)
     _warm_up(runner, inputs)
     return runner.time(runs)
 
@@ -61,16 +61,16 @@ def time_pair(path: str, other: str, inputs: Inputs | None, threads: int, rounds
     return results
 
 
-def _runner_of(path: str, threads: int) -> Runner:
+def _runner_of(path: str, threads: int, xnnpack: bool = True) -> Runner:
     status = Path(path).stat() if Path(path).is_file() else None
     version = (status.st_ino, status.st_mtime_ns, status.st_size) if status else None
-    return _load_runner(path, threads, version)
+    return _load_runner(path, threads, xnnpack, version)
 
 
 @functools.lru_cache(maxsize=2)
-def _load_runner(path: str, threads: int, version: tuple[int, ...] | None) -> Runner:
+def _load_runner(path: str, threads: int, xnnpack: bool, version: tuple[int, ...] | None) -> Runner:
     # `version` makes a file that was written anew a new key.
-    return Runner(path, threads)
+    return Runner(path, threads, xnnpack)
 
 
 def _warm_up(runner: Runner, inputs: Inputs | None) -> float:
@@ -84,10 +84,10 @@ def _warm_up(runner: Runner, inputs: Inputs | None) -> float:
 
 
 class Runner:
-    """A file loaded by LiteRT's default runtime (XNNPACK), with a fixed number of threads."""
+    """A file loaded by LiteRT's default runtime (XNNPACK), or by its kernels alone, with a fixed number of threads."""
 
-    def __init__(self, path: str, threads: int):
-        self.path, self.threads = path, threads
+    def __init__(self, path: str, threads: int, xnnpack: bool = True):
+        self.path, self.threads, self.xnnpack = path, threads, xnnpack
         self.file = read_litert(path)
         self.takes_batches: bool | None = None  # None until a batch was tried
         self._load()
@@ -134,7 +134,10 @@ class Runner:
 
     def _load(self) -> None:
         try:
-            self.interpreter = Interpreter(model_path=self.path, num_threads=self.threads)
+            kernels = OpResolverType.AUTO if self.xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            self.interpreter = Interpreter(
+                model_path=self.path, num_threads=self.threads, experimental_op_resolver_type=kernels
+            )
             self.interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise _refused(self.path, "load", error) from error

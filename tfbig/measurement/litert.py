@@ -66,6 +66,7 @@ def time_litert(
     *,
     threads: int = 1,
     runs: int = 50,
+    xnnpack: bool = True,
 ) -> Latency:
     """Times a LiteRT file in its default runtime (XNNPACK), after a warm-up of at least 5 runs and 0.1 s.
 
@@ -74,13 +75,14 @@ def time_litert(
             shape.
         threads: of the interpreter.
         runs: timed invocations.
+        xnnpack: False times LiteRT's own kernels, which stand in for what a device without XNNPACK runs.
 
     Raises:
         The same as `run_litert`.
     """
     check_count("threads", threads)
     check_count("runs", runs)
-    times = in_child("interpreter:time_file", str(path), inputs, threads, runs, timeout=_TIMEOUT)
+    times = in_child("interpreter:time_file", str(path), inputs, threads, runs, xnnpack, timeout=_TIMEOUT)
     return Latency(float(np.median(times)), float(np.percentile(times, 95)), threads, runs)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from tfbig.errors import InvalidData
-from tfbig.measurement.litert import Latency, check_count, time_litert
+from tfbig.measurement.litert import check_count
 from tfbig.measurement.quality import Metric, check_metric, quality_of
 from tfbig.measurement.samples import batches, leaves, slice_structure
 from tfbig.measurement.size import gzip_bytes, raw_bytes
-from tfbig.measurement.subjects import LiteRT, Subject, subject_of
+from tfbig.measurement.subject import Subject, subject_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Measurement:
     latency_ms: float | None  # median of one invocation
     latency_p95_ms: float | None
     threads: int
+    macs: int | None = None  # multiply-accumulates of one invocation
+    arena_bytes: int | None = None  # that activations need at once
 
 
 def measure(
@@ -40,18 +42,20 @@ def measure(
     threads: int = 1,
     runs: int = 50,
     latency: bool = True,
+    xnnpack: bool = True,
     metric: str | Metric | None = None,
 ) -> Measurement:
-    """Measures a LiteRT file, a Keras file, a SavedModel folder, or a Keras model, which stay as they are.
+    """Measures a LiteRT, ONNX or Keras file, a C array, a SavedModel folder, or a Keras model; they stay as they are.
 
     Args:
-        model_or_path: the path of a `.tflite`, `.keras` or `.h5` file or of a SavedModel folder, or a Keras
-            model.
+        model_or_path: the path of a `.tflite`, `.onnx`, `.keras`, `.h5`, `.cc` or `.c` file or of a SavedModel folder,
+            or a Keras model.
         data: what `tfbig.data.load` gives (its test split), a batched `tf.data.Dataset` of `(x, y)`, or a
             tuple `(x, y)`. Without it there is no quality.
         threads: of the interpreter while it is timed.
         runs: timed invocations, after a warm-up.
         latency: whether to time; only LiteRT files are timed, for they are what runs on the device.
+        xnnpack: False times LiteRT's own kernels instead of its default delegate.
         metric: "accuracy", "top5_accuracy", "f1", "mae", "mse", "rmse", or a function `(labels, outputs) -> float`.
             By default accuracy where the labels are classes, one-hot rows or 0/1, else mae. With several
             outputs the quality is the mean over them.
@@ -68,8 +72,8 @@ def measure(
         check_metric(metric)
     subject = subject_of(model_or_path)
     quality = _quality(subject, data, metric) if data is not None else _Quality(None, "", 0, None)
-    speed = _latency(subject, quality.first_sample, threads, runs) if latency else None
-    weights = subject.weights()
+    speed = subject.latency(quality.first_sample, threads, runs, xnnpack) if latency else None
+    weights, cost = subject.weights(), subject.cost()
     return Measurement(
         file=str(subject.file) if subject.file else None,
         quality=quality.value,
@@ -83,6 +87,8 @@ def measure(
         latency_ms=speed.median_ms if speed else None,
         latency_p95_ms=speed.p95_ms if speed else None,
         threads=threads,
+        macs=cost.macs if cost else None,
+        arena_bytes=cost.arena_bytes if cost else None,
     )
 
 
@@ -124,10 +130,3 @@ def _labels_in_order(subject: Subject, y: Any) -> list[np.ndarray]:
             f"The labels are named {', '.join(sorted(y))}, the outputs {', '.join(names)}. Use the same names."
         )
     return [y[name] for name in names]
-
-
-def _latency(subject: Subject, first_sample: Any, threads: int, runs: int) -> Latency | None:
-    if not isinstance(subject, LiteRT):
-        return None
-    inputs = first_sample if first_sample is None or isinstance(first_sample, dict) else leaves(first_sample)
-    return time_litert(subject.file, inputs, threads=threads, runs=runs)

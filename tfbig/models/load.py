@@ -23,7 +23,8 @@ _OTHER = {
     ".tflite": "A LiteRT file holds no layers to train or compress: measure it with tfbig.measure, look "
     "inside with "
     "tfbig.inspect, and load the Keras model that it was exported from.",
-    ".onnx": "Load the Keras model that it was exported from.",
+    ".onnx": "An ONNX file holds no Keras layers: measure it with tfbig.measure, and load the Keras model that it was "
+    "exported from.",
     ".pkl": "A pickle runs code when it is read; save the model with model.save('model.keras').",
     ".pt": "Save the model from Keras with model.save('model.keras').",
     ".pb": "Give the SavedModel folder that it lies in.",

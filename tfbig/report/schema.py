@@ -47,6 +47,11 @@ _MEASUREMENT = _object(
     }
 )
 
+_MEASUREMENT["properties"].update(  # Not required: reports from before they were measured are still reports.
+    macs=_field(_INTEGER, "multiply-accumulates of one invocation"),
+    arena_bytes=_field(_INTEGER, "memory that LiteRT's planner lays activations out in"),
+)
+
 _OP = _object(
     {
         "index": _field("integer", "position in its subgraph"),

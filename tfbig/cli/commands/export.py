@@ -8,7 +8,7 @@ from typing import Any
 from tfbig.cli import options
 from tfbig.files import refuse_existing
 
-HELP = "write a model as LiteRT, SavedModel or .keras, quantized on request"
+HELP = "write a model as LiteRT, ONNX, TensorRT, C array, SavedModel, .keras or .h5, quantized on request"
 EXAMPLE = "tfbig export my_model.keras my_model.tflite --quantize int8 --data images:photos/"
 
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantize", metavar="SCHEME", help="dynamic, float16, int8, int16x8, int4, weight_only_int8, weight_only_int4"
     )
+    parser.add_argument("--opset", type=int, metavar="N", help="of ONNX, 13 to 18 (default 17)")
     options.add_data(parser, required=False)
     options.add_overwrite(parser)
     options.add_output(parser)
@@ -29,7 +30,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     model = tfbig.load(arguments.model, unsafe=arguments.unsafe)
     calibration = options.load_data(arguments, model).train if arguments.data else None
-    path = tfbig.export(model, arguments.output, quantize=arguments.quantize, calibration=calibration, overwrite=True)
+    path = tfbig.export(
+        model,
+        arguments.output,
+        quantize=arguments.quantize,
+        calibration=calibration,
+        opset=arguments.opset,
+        overwrite=arguments.overwrite,
+    )
     if not (arguments.json or arguments.quiet):
         print(f"Wrote {path}")
     return {"file": str(path)}

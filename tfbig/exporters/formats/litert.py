@@ -14,9 +14,10 @@ from tfbig.compression.native.inference import float_layers, quantizing_machine,
 from tfbig.compression.native.prepared import Prepared
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.techniques.quantize import Quantize
-from tfbig.errors import ConversionFailed, InvalidArgument, InvalidData, InvalidModel, unknown
+from tfbig.errors import InvalidArgument, InvalidData, InvalidModel, unknown
 from tfbig.exporters.frozen import input_specs, probe_inputs, reference_outputs, save_frozen
 from tfbig.exporters.tf_keras_litert import as_trained
+from tfbig.exporters.verification import check_outputs
 from tfbig.isolation import run_isolated
 
 suffixes = (".tflite",)
@@ -60,7 +61,7 @@ def write(
             sparse=False if sparse is None and not _is_sparse(model) else sparse,
         )
     outputs = facts.pop("outputs")
-    _check_outputs(outputs, reference_outputs(model, list(probe.values())), exact=how is None)
+    check_outputs("LiteRT file", outputs, reference_outputs(model, list(probe.values())), exact=how is None)
     return facts
 
 
@@ -150,20 +151,3 @@ def _is_sparse(model: keras.Model) -> bool:
 
 def _is_recurrent(model: keras.Model) -> bool:
     return any(isinstance(layer, _RECURRENT) for layer in model._flatten_layers())
-
-
-def _check_outputs(outputs: list[np.ndarray], expected: list[np.ndarray], *, exact: bool) -> None:
-    """A float file must give the model's numbers; a quantized one must at least give numbers."""
-    for index, (got, want) in enumerate(zip(outputs, expected, strict=True)):
-        if got.shape != want.shape or not np.all(np.isfinite(got)):
-            raise ConversionFailed(
-                f"Output {index} of the LiteRT file has shape {got.shape} or values that are not finite; the "
-                f"model gives {want.shape}. The file was not kept."
-            )
-        tolerance = 1e-3 * max(1.0, float(np.max(np.abs(want))))
-        worst = float(np.max(np.abs(got.astype("float64") - want))) if want.size else 0.0
-        if exact and worst > tolerance:
-            raise ConversionFailed(
-                f"Output {index} of the LiteRT file differs from the Keras model by {worst:.3g} (allowed "
-                f"{tolerance:.3g}). The file was not kept."
-            )
