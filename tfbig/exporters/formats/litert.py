@@ -55,7 +55,7 @@ def write(
         facts = run_isolated(
             "tfbig.exporters.conversion:convert",
             folder,
-            str(path),
+            str(path.absolute()),
             quantize=how,
             probe=probe,
             sparse=False if sparse is None and not _is_sparse(model) else sparse,
