@@ -80,8 +80,11 @@ class Loop:
     def _train_step(self) -> Callable[[Iterator], dict[str, Any]]:
         if several_machines(self.strategy):
             return _on_every_machine(self.model, self.model.train_step)
-        self.model.make_train_function()
-        return self.model.train_function
+        model = self.model
+        # What Keras's own fit has traced lacks the fused kernels.
+        model.make_train_function(force=not getattr(model.train_function, "of_tfbig", False))
+        model.train_function.of_tfbig = True
+        return model.train_function
 
     @functools.cached_property
     def _test_step(self) -> Callable[[Iterator], dict[str, Any]]:
