@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -37,7 +38,7 @@ def accuracies(table: str) -> dict[str, float]:
 
 
 def test_the_examples_are_there():
-    assert {"quickstart", "by_hand", "own_photos", "distill"} <= set(NAMES)
+    assert {"quickstart", "by_hand", "own_photos", "distill", "train_big_mlp", "multi_worker"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,3 +70,46 @@ def test_own_photos(tmp_path):
     table = accuracies(told)
     assert list(table) == ["float", "1 quantize int8"]
     assert min(table.values()) > 90
+
+
+def test_train_big_mlp(tmp_path):
+    told = run_quick("train_big_mlp", tmp_path)
+    assert "the training done, with the same weights: True" in told
+    parameters, accuracy = re.search(r"([\d,]+) parameters  accuracy ([\d.]+)", told).groups()
+    assert parameters == "4,078,010" and float(accuracy) > 0.9
+    assert (tmp_path / "saved_models/big_mlp/logs/history.csv").read_text().count("\n") == 4
+
+
+def test_mixed_precision(tmp_path):
+    told = run_quick("mixed_precision", tmp_path)
+    one = float(re.search(r"one device, float32: accuracy ([\d.]+)", told)[1])
+    several, scale = re.search(r"2 devices, mixed_float16: accuracy ([\d.]+)  loss scale (\d+)", told).groups()
+    assert one > 0.85 and float(several) > one - 0.05 and int(scale) >= 2**10
+
+
+def test_multi_worker(tmp_path):
+    told = run_quick("multi_worker", tmp_path)
+    assert "undisturbed: started again 0 times" in told and "disturbed: started again 1 times" in told
+    assert "Worker 1 was killed by SIGKILL" in told and "the same training: True" in told
+    losses = [float(loss) for loss in re.search(r"^disturbed: .*losses (.*)$", told, re.MULTILINE)[1].split()]
+    assert len(losses) == 3 and losses[-1] < losses[0] / 2
+
+
+def test_colab_notebook_falls_back_loudly(tmp_path):
+    """All of its cells run, on a machine without a TPU, which they say."""
+    cells = json.loads((EXAMPLES / "colab_tpu.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    program = "\n".join(cell for cell in code if not cell.startswith("%pip"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TPU_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(EXAMPLES.parent), "TFBIG_QUICK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "NO TPU: TRAINING ON THIS MACHINE'S PROCESSOR INSTEAD" in done.stdout and "Runtime > Change" in done.stdout
+    assert float(re.search(r"accuracy (0\.\d+)", done.stdout)[1]) > 0.9
+    assert (tmp_path / "saved_models/colab_tpu/model.tflite").stat().st_size > 50_000

@@ -66,7 +66,10 @@ def test_same_training_as_keras(make):
 
 def test_embeddings_that_a_batch_does_not_touch_go_on_moving_as_in_keras():
     trained = []
-    for fit_with in (lambda m, d: fit(m, d, epochs=3, verbose=0), lambda m, d: m.fit(d, epochs=3, shuffle=False, verbose=0)):
+    for fit_with in (
+        lambda m, d: fit(m, d, epochs=3, verbose=0),
+        lambda m, d: m.fit(d, epochs=3, shuffle=False, verbose=0),
+    ):
         keras.utils.set_random_seed(0)
         made = tfbig.models.build("recommender", users=9, items=9, dimensions=4, units=(4,))
         made.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", jit_compile=False)
