@@ -3,7 +3,8 @@
     python benchmarks/training.py [--rounds 5] [--models mlp resnet8 ...] [--only speed accumulation memory mirrored]
 
 Each round runs every variant once, so that a busy machine slows all of them; the figures are medians of the ratios
-within a round, above 1 where tfbig is faster, by the clock and in processor time, which other programs disturb less. Keras is written as its users write it: `compile` and `fit` with arrays.
+within a round, above 1 where tfbig is faster, by the clock and in processor time, which other programs disturb less.
+Keras is written as its users write it: `compile` and `fit` with arrays.
 Memory and several devices are measured in processes of their own.
 """
 
