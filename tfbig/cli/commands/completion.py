@@ -62,7 +62,7 @@ def _script(commands: dict[str, argparse.ArgumentParser]) -> str:
         actions = [action for action in parser._actions if action.option_strings]
         flags.append(_case(name, [flag for action in actions for flag in action.option_strings]))
         for action in actions:
-            words = [str(choice) for choice in action.choices or known.get(action.option_strings[-1], ())]
+            words = [str(choice) for choice in action.choices or known.get(action.option_strings[-1]) or ()]
             values += [_case(f"{name} {flag}", words) for flag in action.option_strings if words]
         values += [
             _case(f"{name} {name}", [str(c) for c in action.choices])
