@@ -56,11 +56,11 @@ def pairs(count: int) -> Arrays:
 
 # Builder, data, batch size, batches of one timed turn.
 CASES: dict[str, tuple[Callable[[], keras.Model], Callable[[int], Arrays], int, int]] = {
-    "mlp": (lambda: tfbig.models.build("mlp"), features, 32, 60),
-    "resnet8": (lambda: tfbig.models.build("resnet"), images, 32, 40),
-    "resnet50": (lambda: tfbig.models.build("ResNet50", input_shape=(32, 32, 3), classes=10), images, 32, 8),
-    "transformer": (lambda: tfbig.models.build("text_classifier", vocabulary=10_000, length=100), tokens, 32, 25),
-    "recommender": (lambda: tfbig.models.build("recommender", users=50_000), pairs, 256, 60),
+    "mlp": (lambda: tfbig.models.build("mlp"), features, 32, 40),
+    "resnet8": (lambda: tfbig.models.build("resnet"), images, 32, 16),
+    "resnet50": (lambda: tfbig.models.build("ResNet50", input_shape=(32, 32, 3), classes=10), images, 32, 4),
+    "transformer": (lambda: tfbig.models.build("text_classifier", vocabulary=10_000, length=100), tokens, 32, 10),
+    "recommender": (lambda: tfbig.models.build("recommender", users=50_000), pairs, 256, 40),
 }
 
 

@@ -97,7 +97,8 @@ class Compilation:
 
     def apply(self, model: keras.Model) -> None:
         """Compiles `model` with these settings."""
-        model.compile(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        model.compile(**{**settings, "jit_compile": self.jit_compile is True})  # "auto" is for the loop to find out.
 
     def is_of(self, model: keras.Model) -> bool:
         """Whether `model` is compiled with exactly these settings already."""
@@ -153,7 +154,7 @@ def chosen_compilation(
 
 
 def _jit(compiled_with: bool | None, asked: bool | str | None) -> bool | str:
-    """XLA is slower than plain TensorFlow for small convolutions on a CPU, so that it is off there by default."""
+    """Off by default on a CPU, where it seldom pays, and where the same training is to give the same bits twice."""
     if asked is not None:
         return asked
     if compiled_with is not None:

@@ -90,7 +90,9 @@ def fit(
         batch_size, shuffle, seed: for arrays only. The order of epoch k depends on `seed` and k alone.
         steps_per_epoch: batches that make an epoch, for data that never ends.
         initial_epoch: epochs done before.
-        jit_compile: XLA on, off or "auto"; None keeps what the model was compiled with, else off on a CPU.
+        jit_compile: XLA on or off. "auto" tries both for a few steps and keeps the faster, if the training is long
+            enough to win back what compiling costs. None keeps what the model was compiled with, else it is off on a
+            CPU, where a training then gives the same bits each time.
         recompute: keeps little of the forward pass and computes it again for the gradients: less memory, about a third
             more time, the same gradients.
         placement: a device for each pattern of layer names, e.g. {"block3_*": "GPU:1"}: parts of one model on several

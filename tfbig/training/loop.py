@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfbig.training.divergence import Guard
 from tfbig.training.feed import Feed
 from tfbig.training.state import Position
+from tfbig.training.xla import Trial
 
 AfterBatch = Callable[[Position], None]
 
@@ -33,6 +34,7 @@ class Loop:
         callbacks: with History and the progress bar, their model set.
         guard: watches the loss.
         after_batch: called after each batch with the new position, e.g. to write a checkpoint.
+        try_xla: whether to find out if XLA is faster; on one device, where the data says how long the training is.
     """
 
     def __init__(
@@ -42,17 +44,18 @@ class Loop:
         callbacks: keras.callbacks.CallbackList,
         guard: Guard,
         after_batch: AfterBatch | None = None,
+        try_xla: bool = False,
     ):
         self.model, self.feed, self.callbacks = model, feed, callbacks
         self.guard, self.after_batch = guard, after_batch
-        self.strategy = model.distribute_strategy
+        self.strategy, self.try_xla, self.steps = model.distribute_strategy, try_xla, 0
         self.validation = None if feed.validation is None else self._distributed(feed.validation)
 
     def run(
         self, start: Position, epochs: int, *, validation_freq: int = 1, after_epoch: AfterBatch | None = None
     ) -> None:
         """Trains from `start` to the end of epoch `epochs`, unless a callback stops it."""
-        model = self.model
+        model, self.steps = self.model, (self.feed.steps or 0) * epochs
         iterator = self._first_iterator(start)
         for epoch in range(start.epoch, epochs):
             first = start.batch if epoch == start.epoch else 0
@@ -80,11 +83,9 @@ class Loop:
     def _train_step(self) -> Callable[[Iterator], dict[str, Any]]:
         if several_machines(self.strategy):
             return _on_every_machine(self.model, self.model.train_step)
-        model = self.model
-        # What Keras's own fit has traced lacks the fused kernels.
-        model.make_train_function(force=not getattr(model.train_function, "of_tfbig", False))
-        model.train_function.of_tfbig = True
-        return model.train_function
+        if self.try_xla and self.steps and self.strategy is tf.distribute.get_strategy():
+            return Trial(self.model, lambda: _train_function(self.model), self.steps)
+        return _train_function(self.model)
 
     @functools.cached_property
     def _test_step(self) -> Callable[[Iterator], dict[str, Any]]:
@@ -133,6 +134,13 @@ class Loop:
 
     def _distributed(self, dataset: tf.data.Dataset) -> Any:
         return self.strategy.experimental_distribute_dataset(dataset)
+
+
+def _train_function(model: keras.Model) -> Callable[[Iterator], dict[str, Any]]:
+    made_for = ("tfbig", model.jit_compile)  # What Keras's own fit has traced lacks the fused kernels.
+    model.make_train_function(force=getattr(model.train_function, "made_for", None) != made_for)
+    model.train_function.made_for = made_for
+    return model.train_function
 
 
 def several_machines(strategy: tf.distribute.Strategy) -> bool:

@@ -74,7 +74,8 @@ class Run:
         start = self._resume(model, saved, history)
         guard = Guard(model)
         guard.remember(start.epoch)
-        loop = Loop(model, self.feed, listed, guard, self._writer(model, history, every=self.every))
+        try_xla = self.compilation.jit_compile == "auto"
+        loop = Loop(model, self.feed, listed, guard, self._writer(model, history, every=self.every), try_xla)
         if not model.stop_training:
             after = self._writer(model, history, every=1)
             with fused(model):
