@@ -28,6 +28,7 @@ _HOME_OF = {
     "measure": "tfbig.measurement.measure",
     "inspect": "tfbig.measurement.inspect",
     "debug": "tfbig.measurement.debug",
+    "search": "tfbig.tuning.search",
 }
 _STAGES = ("data", "models", "training", "compression", "errors")
 

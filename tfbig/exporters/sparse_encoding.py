@@ -23,6 +23,13 @@ def encode_sparse(content: bytes, *, sparse: bool | None) -> bytes:
     """
     if sparse is False:
         return content
+    if _holds_int4(content):  # On 4-bit constants the sparsifier does not refuse, it ends the process.
+        if sparse:
+            raise ConversionFailed(
+                "`sparse=True`: TensorFlow's sparsifier cannot store 4-bit weights sparsely. Leave `sparse` out, or "
+                "quantize to int8."
+            )
+        return content
     from tensorflow.lite.python.convert import mlir_sparsify
 
     try:
@@ -63,6 +70,11 @@ def _dense_fully_connected(dense: bytes, sparse: bytes) -> bytes:
             graph.operators.remove(unpacking)
         changed = True
     return pack(after) if changed else sparse
+
+
+def _holds_int4(content: bytes) -> bool:
+    tensors = (tensor for graph in unpack(content).subgraphs for tensor in graph.tensors)
+    return any(tensor.type == schema.TensorType.INT4 for tensor in tensors)
 
 
 def _fully_connected(model: Any) -> list[Any]:

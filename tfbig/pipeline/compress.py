@@ -90,13 +90,14 @@ def compress(
     splits = data_stage.load(SimpleNamespace(train=train, validation=validation, test=test))
     data_stage.check_fits(model, splits)
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss, "metrics": metrics}
-    settings = {**_compiled_settings(model), **{k: v for k, v in settings.items() if v is not None}, "epochs": epochs}
+    settings = {**compiled_settings(model), **{k: v for k, v in settings.items() if v is not None}, "epochs": epochs}
     delivery = Delivery(metric, dict(associated_files or {}))
-    work = Work(directory, _identity(model, recipe, splits, settings, seed, delivery), resume=resume)
-    return _Run(model, splits, {**settings, "verbose": verbose}, seed, work, delivery).run(recipe)
+    same = {"recipe": recipe.get_config()["stages"], **identity(model, splits, settings, seed, delivery)}
+    work = Work(directory, same, resume=resume)
+    return Run(model, splits, {**settings, "verbose": verbose}, seed, work, delivery).run(recipe)
 
 
-class _Run:
+class Run:
     """One recipe on one model."""
 
     def __init__(
@@ -160,7 +161,7 @@ class _Run:
 
     def train(self, stage: Stage, model: keras.Model) -> tuple[keras.Model, dict]:
         """The model after the training of a stage, and the history of it."""
-        techniques = _in_order(stage, model, self.original)
+        techniques = in_order(stage, model, self.original)
         for technique in techniques:
             model = technique.prepare(model)
         callbacks = [callback for technique in techniques for callback in technique.callbacks()]
@@ -224,13 +225,12 @@ def _check(epochs: object, optimizer: Any, learning_rate: float | None, director
         training.optimizer(optimizer, learning_rate=learning_rate)
 
 
-def _identity(
-    model: keras.Model, recipe: Recipe, splits: Any, settings: dict[str, Any], seed: int, delivery: Delivery
+def identity(
+    model: keras.Model, splits: Any, settings: dict[str, Any], seed: int, delivery: Delivery
 ) -> dict[str, Any]:
-    """What makes two runs the same run."""
+    """What makes two runs the same run, besides the recipe."""
     return {
         "model": fingerprint(model),
-        "recipe": recipe.get_config()["stages"],
         "data": [str(splits.train.element_spec), int(splits.train.cardinality())],
         "seed": seed,
         "metric": _kind(delivery.metric),
@@ -253,7 +253,7 @@ def _told(m: Measurement) -> str:
     return ", ".join([*quality, f"{count_text(m.bytes)} bytes", f"{count_text(m.gzip_bytes)} gzipped"])
 
 
-def _in_order(stage: Stage, model: keras.Model, original: keras.Model) -> list[Technique]:
+def in_order(stage: Stage, model: keras.Model, original: keras.Model) -> list[Technique]:
     """The stage's techniques in the order of preparing, with what they leave unsaid filled in."""
     techniques: list[Technique] = sorted(stage, key=lambda technique: technique.wraps)
     names = {technique.name for technique in techniques}
@@ -270,7 +270,7 @@ def _still_promised(promised: list[Technique], stage: Stage) -> list[Technique]:
     return [technique for technique in promised if technique.name not in again] + list(stage)
 
 
-def _compiled_settings(model: keras.Model) -> dict[str, Any]:
+def compiled_settings(model: keras.Model) -> dict[str, Any]:
     """The loss and the metrics that the model was compiled with; metrics are copies, for they hold a state."""
     if not model.compiled or model._compile_loss is None:
         return {}

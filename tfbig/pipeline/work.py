@@ -52,23 +52,30 @@ class Work:
         """Where the LiteRT file of a stage belongs."""
         return self.scratch / f"{_file_name(stage)}.tflite"
 
+    def place(self, stage: str) -> Path:
+        """What the files of a finished stage are called in the directory, without their suffixes."""
+        return self.directory / _file_name(stage)  # type: ignore[operator]
+
     def keep(self, stage: StageResult, model: keras.Model) -> None:
         """Notes that a stage is finished."""
         if self.directory is None:
             return
-        place = self.directory / _file_name(stage.name)
+        place = self.place(stage.name)
         export(model, f"{place}.keras")
         with atomic_file(f"{place}.tflite") as partial:
             shutil.copyfile(stage.file, partial)
-        figures = {name: value for name, value in dataclasses.asdict(stage).items() if name != "file"}
         with atomic_file(f"{place}.json") as partial:
-            partial.write_text(json.dumps(figures), encoding="utf-8")
+            partial.write_text(json.dumps(self.figures(stage, model)), encoding="utf-8")
+
+    def figures(self, stage: StageResult, model: keras.Model) -> dict[str, Any]:
+        """What the directory holds of a stage besides its files."""
+        return {name: value for name, value in dataclasses.asdict(stage).items() if name != "file"}
 
     def finished(self, names: Sequence[str]) -> list[StageResult]:
         """The first of the named stages, as far as they are finished."""
         stages: list[StageResult] = []
         for name in names if self.directory is not None else ():
-            place = self.directory / _file_name(name)  # type: ignore[operator]
+            place = self.place(name)
             if not Path(f"{place}.json").exists():
                 break
             figures = json.loads(Path(f"{place}.json").read_text(encoding="utf-8"))
@@ -81,8 +88,7 @@ class Work:
         """The model after a finished stage."""
         # Code comes out of this file only if the user has brought it into this run before.
         has_code = any(isinstance(layer, keras.layers.Lambda) for layer in original._flatten_layers())
-        path = f"{self.directory / _file_name(stage.name)}.keras"  # type: ignore[operator]
-        return load(path, unsafe=has_code, custom_objects=custom_objects_of(original))
+        return load(f"{self.place(stage.name)}.keras", unsafe=has_code, custom_objects=custom_objects_of(original))
 
     def forget(self) -> None:
         """Removes the directory; the files of the result stay where they are."""

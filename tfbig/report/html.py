@@ -24,16 +24,16 @@ def html(report: Report) -> str:
         element("p", report.verdict, class_="verdict"),
         cards(report),
         *(element("p", note, class_="note") for note in report.notes),
-        *_section("Stage by stage", _STAGES, stage_table(report)),
-        *_section("Quality against size", _FRONTIER, frontier(report)),
-        *_section("Where the bytes are", _LAYERS, layers(report)),
-        *_section("Operations that stayed float", "", _floats(report)),
-        *_section("Training", "One panel per stage and metric.", curve_panels(report)),
-        *_section("Run it again", "", _recipe(report)),
-        *_section("Made with", "", _environment(report)),
+        *section("Stage by stage", _STAGES, stage_table(report)),
+        *section("Quality against size", _FRONTIER, frontier(report)),
+        *section("Where the bytes are", _LAYERS, layers(report)),
+        *section("Operations that stayed float", "", _floats(report)),
+        *section("Training", "One panel per stage and metric.", curve_panels(report)),
+        *section("Run it again", "", _recipe(report)),
+        *section("Made with", "", _environment(report)),
         element("footer", f"tfbig {tfbig.__version__}, report schema {SCHEMA_VERSION}"),
     ]
-    page = element("html", _head(report), element("body", element("main", *body)), lang="en")
+    page = element("html", head(report), element("body", element("main", *body)), lang="en")
     return f"<!DOCTYPE html>\n{page}\n"
 
 
@@ -48,7 +48,8 @@ _FRONTIER = "Left is smaller, up is better. The size is that of the gzipped file
 _LAYERS = "The operations that hold constants, with the bytes that the file stores for them."
 
 
-def _head(report: Report) -> Markup:
+def head(report: Report) -> Markup:
+    """The head of the page: its title and its style."""
     return element(
         "head",
         element("meta", charset="utf-8"),
@@ -58,7 +59,7 @@ def _head(report: Report) -> Markup:
     )
 
 
-def _section(title: str, lead: str, content: Markup | None) -> list[Markup]:
+def section(title: str, lead: str, content: Markup | None) -> list[Markup]:
     """A heading, a sentence and the content; nothing where there is no content."""
     if not content:
         return []
@@ -96,15 +97,16 @@ def _recipe(report: Report) -> Markup | None:
         lead = element("h3", "The recipe, for ", element("code", "tfbig compress --recipe recipe.yaml"))
         parts.append(element("div", lead, element("pre", text), class_="panel"))
     if report.files:
-        parts.append(element("div", element("h3", "Files"), _definitions(report.files), class_="panel"))
+        parts.append(element("div", element("h3", "Files"), definitions(report.files), class_="panel"))
     return element("div", *parts, class_="two")
 
 
 def _environment(report: Report) -> Markup | None:
-    return element("div", _definitions(report.environment), class_="panel") if report.environment else None
+    return element("div", definitions(report.environment), class_="panel") if report.environment else None
 
 
-def _definitions(values: Mapping[str, object]) -> Markup:
+def definitions(values: Mapping[str, object]) -> Markup:
+    """Names and their values."""
     return element(
         "dl", *(part for key, value in values.items() for part in (element("dt", key), element("dd", value)))
     )

@@ -7,12 +7,15 @@ tensors and opens these on the way; what cannot be opened stays the layer it is.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 from keras import tree
+from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
 from keras.src.models.functional import Functional
 
 from tfbig.compression.native.opener import Opener, functional_of
@@ -32,12 +35,24 @@ def flatten(model: keras.Model) -> Graph:
     """
     opener = Opener()
     functional = functional_of(model)
-    if isinstance(functional, Functional):
-        inputs = [fresh(x) for x in functional.inputs]
-        return opener.graph(inputs, opener.rerun(sort(functional.inputs, functional._outputs_struct), inputs))
-    args, kwargs = recorded_inputs(model)
-    traced = trace(model, args, kwargs, None)
-    return opener.graph(traced.outer, opener.follow(traced, traced.outer))
+    with _numbered_from_one():
+        if isinstance(functional, Functional):
+            inputs = [fresh(x) for x in functional.inputs]
+            return opener.graph(inputs, opener.rerun(sort(functional.inputs, functional._outputs_struct), inputs))
+        args, kwargs = recorded_inputs(model)
+        traced = trace(model, args, kwargs, None)
+        return opener.graph(traced.outer, opener.follow(traced, traced.outer))
+
+
+@contextlib.contextmanager
+def _numbered_from_one() -> Iterator[None]:
+    """Keras numbers operations through the life of a process; their names are in the file, which should repeat."""
+    outer = get_global_attribute("object_name_uids")
+    set_global_attribute("object_name_uids", collections.defaultdict(int))
+    try:
+        yield
+    finally:
+        set_global_attribute("object_name_uids", outer)
 
 
 def bind(model: keras.Model, args: tuple, kwargs: dict[str, Any]) -> list[Any]:

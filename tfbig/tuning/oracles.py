@@ -1,0 +1,154 @@
+"""Which plan comes next: KerasTuner's oracles, which propose no plan twice and none that is hopeless."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import numpy as np
+from keras_tuner import oracles
+from sklearn.exceptions import ConvergenceWarning
+
+from tfbig.files import atomic_file
+
+OBJECTIVE = "score"
+ALGORITHMS = ("random", "bayesian", "hyperband")
+_DRAWS = 400  # random values looked at for one trial before the space counts as exhausted
+_POOL = 200  # of which the Bayesian oracle takes the most promising one
+
+Admit = Callable[[dict[str, Any]], bool]  # whether values are a plan worth a trial; remembers those that are not
+
+
+class Screened(keras_tuner.Oracle):
+    """What all oracles here have in common. Their state is written atomically, so that it survives any death.
+
+    Args:
+        admit: says whether values may become a trial.
+        first: values to begin with.
+        options: those of the KerasTuner oracle.
+    """
+
+    def __init__(self, *, admit: Admit, first: Sequence[dict[str, Any]] = (), **options: Any):
+        super().__init__(**options)
+        self.admit, self.first = admit, list(first)
+        self._max_collisions = _DRAWS
+        self._display.verbose = 0
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """The first plans in turn, then what the algorithm proposes."""
+        while self.first:
+            values = self.first.pop(0)
+            if not self._duplicate(values) and self.admit(values):
+                return {"status": "RUNNING", "values": values}
+        return self.propose(trial_id)
+
+    def propose(self, trial_id: str) -> dict[str, Any]:
+        """What the algorithm proposes."""
+        return super().populate_space(trial_id)
+
+    def _random_values(self) -> dict[str, Any] | None:
+        for _ in range(_DRAWS):
+            values = super()._random_values()
+            if values is None or self.admit(values):
+                return values
+            self._tried_so_far.add(self._compute_values_hash(values))
+        return None
+
+    def _untried(self) -> dict[str, Any] | None:
+        """Values that were not tried, admitted or not."""
+        return super()._random_values()
+
+    def get_state(self) -> dict[str, Any]:
+        return {**super().get_state(), "first": self.first}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.first = state["first"]
+
+    def save(self) -> None:
+        write_state(self._get_oracle_fname(), self.get_state())
+
+    def _save_trial(self, trial: Any) -> None:
+        write_state(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+
+
+class Random(Screened, oracles.RandomSearchOracle):
+    """Values drawn at random."""
+
+
+class Bayesian(Screened, oracles.BayesianOptimizationOracle):
+    """KerasTuner's Gaussian process, asked about plans that exist and that fit the budget.
+
+    The original optimizes over the unit cube, and most of what it finds there would be dropped.
+
+    Reference:
+        Snoek et al., "Practical Bayesian Optimization of Machine Learning Algorithms" (2012),
+        https://arxiv.org/abs/1206.2944; the acquisition is the upper confidence bound of Srinivas et al. (2010).
+    """
+
+    def propose(self, trial_id: str) -> dict[str, Any]:
+        """The admitted plan of the highest upper confidence bound among many random ones."""
+        completed = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
+        if len(completed) < (self.num_initial_points or 1):
+            return self._random_populate_space()
+        for values in self._most_promising():
+            if self.admit(values):
+                return {"status": "RUNNING", "values": values}
+            self._tried_so_far.add(self._compute_values_hash(values))
+        return self._random_populate_space()
+
+    def _most_promising(self) -> list[dict[str, Any]]:
+        pool = {json.dumps(v, sort_keys=True): v for _ in range(_POOL) if (v := self._untried()) is not None}
+        if not pool:
+            return []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.gpr.fit(*self._vectorize_trials())
+        candidates = list(pool.values())
+        mean, deviation = self.gpr.predict(np.array([self._vector(v) for v in candidates]), return_std=True)
+        return [candidates[i] for i in np.argsort(mean - self.beta * deviation)]
+
+    def _vector(self, values: dict[str, Any]) -> list[float]:
+        return [hp.value_to_prob(values.get(hp.name, hp.default)) for hp in self._nonfixed_space()]
+
+
+class Hyperband(Screened, oracles.HyperbandOracle):
+    """Many plans with few epochs, the better ones again with more."""
+
+
+def make_oracle(
+    algorithm: str, *, trials: int, epochs: int, seed: int, admit: Admit, first: Sequence[dict[str, Any]]
+) -> Screened:
+    """The oracle of one of the `ALGORITHMS`.
+
+    Args:
+        trials: how many it proposes at most.
+        epochs: that the best trials of "hyperband" get.
+        first: plans that "bayesian" begins with.
+    """
+    options: dict[str, Any] = {
+        "objective": keras_tuner.Objective(OBJECTIVE, "max"),
+        "seed": seed + 1,  # To KerasTuner 0 means any seed.
+        "admit": admit,
+        # One failure after another is told at the end, with the reasons.
+        "max_consecutive_failed_trials": trials + 1,
+    }
+    if algorithm == "random":
+        return Random(max_trials=trials, **options)
+    if algorithm == "bayesian":
+        initial = max(len(first), trials // 4, 2)
+        return Bayesian(max_trials=trials, first=first, num_initial_points=initial, **options)
+    oracle = Hyperband(max_epochs=epochs, hyperband_iterations=1, **options)
+    oracle.max_trials = trials
+    return oracle
+
+
+def write_state(path: str | os.PathLike, state: dict[str, Any]) -> None:
+    """Writes what KerasTuner saves, whole or not at all."""
+    with atomic_file(path) as partial:
+        partial.write_text(json.dumps(state), encoding="utf-8")
