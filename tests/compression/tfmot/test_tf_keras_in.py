@@ -55,7 +55,9 @@ def test_finish_reaches_the_target_whatever_was_trained() -> None:
     technique = tfbig.Prune(sparsity=0.75, begin=0, end=1000)
     prepared = trained(technique, tf_keras_convnet())
     assert zeros(prepared.get_layer("prune_low_magnitude_dense").layer.kernel.numpy()) < 0.75
-    assert zeros(kernel(technique.finish(prepared), "dense")) == 0.75
+    dense = kernel(technique.finish(prepared), "dense")
+    assert zeros(dense) == 0.75
+    assert not np.any(np.signbit(dense[dense == 0]))  # Zeros of one sign are fewer bytes after gzip.
 
 
 def test_blocks_and_patterns() -> None:
