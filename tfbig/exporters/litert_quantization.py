@@ -18,7 +18,7 @@ from ai_edge_quantizer.algorithm_manager import AlgorithmName, check_op_quantiza
 from tfbig.exporters.packing import pack, unpack, with_arrays
 from tfbig.exporters.stand_ins import STAND_INS, disguise, give_unused_outputs_a_type, reveal
 from tfbig.exporters.tensor_ranges import FileGraph, Op, Range, complete, float_outputs, match, observe
-from tfbig.exporters.weight_ranges import Statistics, widened_for_bias
+from tfbig.exporters.weight_ranges import Statistics, widened
 
 _STATIC_BITS = {"int8": (8, 8), "int16x8": (8, 16), "int4": (4, 8)}  # weights, activations
 _QUIET = {"enable_progress_report": False, "enable_progress_bar": False}
@@ -35,6 +35,7 @@ def quantize(
     probe: dict[str, np.ndarray] | None = None,
     learned: Sequence[tuple[np.ndarray, Range]] = (),
     samples: Iterable[dict[str, np.ndarray]] = (),
+    one_scale: Sequence[tuple[np.ndarray, np.ndarray]] = (),
     float_layers: Mapping[str, str] | None = None,
     whole_layers: Mapping[str, str] | None = None,
     weights_only: str | None = None,
@@ -47,6 +48,7 @@ def quantize(
             "dynamic" for a model whose activations cannot be integers.
         probe: the file's inputs, by name, on which `learned` was recorded.
         learned: the values at the quantized points of the Keras model for `probe`, and the trained range of each.
+        one_scale: of weights whose channels share a scale: the largest weight of each channel, and that of its range.
         samples: the file's inputs, by name, to observe ranges on where nothing was learned.
         float_layers: scopes of ops that are to stay float, and the reason.
         whole_layers: scopes of ops whose tensors were not seen in training, and the reason.
@@ -67,7 +69,7 @@ def quantize(
     reasons = {op.name: _why_float(op, graph, scheme, float_layers or {}, whole_layers or {}) for op in graph.ops}
     float_ops = {name: reason for name, reason in reasons.items() if reason}
     _add_static_scheme(engine, scheme, float_ops, integer_io)
-    quantized = _run(engine, graph, scheme)
+    quantized = _run(engine, graph, scheme, one_scale)
     return quantized, {"quantization": scheme, "float_ops": float_ops}
 
 
@@ -77,12 +79,12 @@ def _engine(content: bytes) -> quantizer.Quantizer:
     return engine
 
 
-def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str) -> bytes:
+def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str, one_scale: Sequence[Any] = ()) -> bytes:
     weight_bits, activation_bits = _STATIC_BITS[scheme]
     # The parsed file is the engine's own; it has no public way to change one before it is quantized.
     model = engine._float_model
     statistics: dict[str, Statistics] = {name: _as_statistics(r) for name, r in graph.ranges.items()}
-    statistics.update(widened_for_bias(model, graph.ranges, weight_bits, activation_bits))
+    statistics.update(widened(model, graph.ranges, one_scale, weight_bits, activation_bits))
     renamed = disguise(model, activation_bits)
     content = engine.quantize(statistics, **_QUIET).quantized_model
     quantized = unpack(content)

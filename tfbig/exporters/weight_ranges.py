@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,43 +22,68 @@ _LAYOUTS = {
 }
 
 
-def widened_for_bias(
-    model: Any, ranges: Mapping[str, Range], weight_bits: int, activation_bits: int
+def widened(
+    model: Any,
+    ranges: Mapping[str, Range],
+    one_scale: Sequence[tuple[np.ndarray, np.ndarray]],
+    weight_bits: int,
+    activation_bits: int,
 ) -> dict[str, Statistics]:
-    """Ranges for weights so small that their channel's bias would not fit into 32 bits, by tensor name.
+    """Ranges, by tensor name, of weights that are wider than their largest value.
 
-    A bias is stored in units of the input's scale times the channel's: where all weights of a channel are (almost)
-    zero, as pruning leaves them, its bias would be cut off. A wider range costs such weights nothing that counts.
+    Channels that share a scale (before BatchNormalization was folded into them) have the range of the widest. And where
+    all weights of a channel are (almost) zero, as pruning leaves them, its bias would be cut off: biases are stored in
+    32 bits, in units of the input's scale times the channel's. A wider range costs such weights nothing that counts.
+
+    Args:
+        one_scale: for weights with one scale, the largest value of each channel, and that of its range.
     """
-    if activation_bits == 16:
-        return {}  # Biases have 64 bits there.
     graph = model.subgraphs[0]
     found: dict[str, Statistics] = {}
     for op in graph.operators:
         layout = _LAYOUTS.get(_kind_of(model, op))
-        if layout is None or len(op.inputs) <= layout[2] or op.inputs[layout[2]] < 0:
+        if layout is None:
             continue
-        source, weights, bias = (graph.tensors[op.inputs[i]] for i in layout[:3])
-        kernel, offsets = _constant(model, weights), _constant(model, bias)
-        known = ranges.get(source.name.decode())
-        if kernel is None or offsets is None or known is None:
+        weights = graph.tensors[op.inputs[layout[1]]]
+        kernel = _constant(model, weights)
+        if kernel is None:
             continue
-        bits = weight_bits if _kind_of(model, op) in ("CONV_2D", "FULLY_CONNECTED") else 8
-        bound, needed = _bounds(kernel, offsets, layout[3], (known[1] - known[0]) / 255, 2 ** (bits - 1) - 1)
-        if np.any(needed > bound):
-            widest = np.maximum(bound, needed).astype("float32")
+        bound = _bound(kernel, layout[3])
+        wanted = _shared(bound, one_scale)
+        if activation_bits == 8:  # Biases have 64 bits at 16.
+            bits = weight_bits if _kind_of(model, op) in ("CONV_2D", "FULLY_CONNECTED") else 8
+            wanted = np.maximum(wanted, _needed_by_bias(model, op, layout, ranges, 2 ** (bits - 1) - 1, bound.shape))
+        if np.any(wanted > bound):
+            widest = np.maximum(bound, wanted).astype("float32")
             found[weights.name.decode()] = {"min": -widest, "max": widest}
     return found
 
 
-def _bounds(
-    kernel: np.ndarray, bias: np.ndarray, axis: int, input_scale: float, levels: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The largest weight of each channel, and the one that its bias asks for; both with the axes of the kernel."""
-    others = tuple(a for a in range(kernel.ndim) if a != axis)
-    bound = np.max(np.abs(kernel), axis=others, keepdims=True)
-    needed = np.abs(bias) * levels / (max(input_scale, 1e-12) * _BIAS_LIMIT)
-    return bound, needed.reshape(bound.shape)
+def _bound(kernel: np.ndarray, axis: int) -> np.ndarray:
+    """The largest weight of each channel, with the axes of the kernel."""
+    return np.max(np.abs(kernel), axis=tuple(a for a in range(kernel.ndim) if a != axis), keepdims=True)
+
+
+def _shared(bound: np.ndarray, one_scale: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The range that the tensor's channels share, if they do; it is known by the largest weight of each channel."""
+    for by_channel, wanted in one_scale:
+        if by_channel.size == bound.size and np.allclose(by_channel, bound.ravel(), rtol=1e-4, atol=1e-9):
+            return wanted.reshape(bound.shape)
+    return bound
+
+
+def _needed_by_bias(
+    model: Any, op: Any, layout: tuple[int, ...], ranges: Mapping[str, Range], levels: int, shape: tuple[int, ...]
+) -> np.ndarray:
+    """The range of each channel with which its bias fits into 32 bits."""
+    if len(op.inputs) <= layout[2] or op.inputs[layout[2]] < 0:
+        return np.zeros(shape)
+    source, bias = (model.subgraphs[0].tensors[op.inputs[i]] for i in (layout[0], layout[2]))
+    offsets, known = _constant(model, bias), ranges.get(source.name.decode())
+    if offsets is None or known is None:
+        return np.zeros(shape)
+    input_scale = max((known[1] - known[0]) / 255, 1e-12)
+    return (np.abs(offsets) * levels / (input_scale * _BIAS_LIMIT)).reshape(shape)
 
 
 def _constant(model: Any, tensor: Any) -> np.ndarray | None:

@@ -75,8 +75,19 @@ def test_lloyds_rounds_lower_the_squared_error(initialization):
         chosen = centroids.numpy()[0][assignment.numpy()[0]]
         np.testing.assert_allclose(np.abs(values - chosen), np.abs(values - centroids.numpy()[0][reference]), atol=1e-6)
         errors.append(float(np.sum((values - chosen) ** 2)))
-        centroids = means(rows, assignment, alive, centroids)
+        centroids, numbers = means(rows, assignment, alive, centroids)
+        np.testing.assert_array_equal(numbers[0], np.bincount(assignment.numpy()[0], minlength=8))
     assert errors[-1] < errors[0] and all(b <= a + 1e-4 for a, b in zip(errors, errors[1:], strict=False))
+
+
+def test_reach_moves_the_borders_as_the_squared_distances_say():
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=300).astype("float32")
+    centroids = np.array([-1.5, -0.4, 0.1, 1.2], "float32")
+    reach = np.array([-0.30, -0.05, 0.0, -0.20], "float32")
+    got = nearest(tf.constant(values[None]), tf.constant(centroids[None]), tf.constant(reach[None]))
+    expected = ((values[:, None] - centroids) ** 2 - reach).argmin(axis=1)
+    np.testing.assert_array_equal(got[0], expected)
 
 
 @pytest.mark.parametrize("bits", [8, 16])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.cluster import kmeans_plusplus
@@ -18,9 +20,9 @@ class Clustering(Machine):
     """Replaces each weight by the nearest of a few centroids.
 
     The gradient passes straight to the weights. In every training step each weight goes to its nearest centroid and
-    each
-    centroid to the mean of its weights: one round of Lloyd's algorithm, so that centroids and assignments follow the
-    training.
+    each centroid to the mean of its weights: one round of Lloyd's algorithm, so that centroids and assignments follow
+    the training. With an entropy penalty "nearest" counts the length of the code too: clusters that many weights share
+    reach farther.
 
     Args:
         kernels: the tensors to cluster.
@@ -28,6 +30,7 @@ class Clustering(Machine):
         initialization: "linear", "density", "kmeans++" or "random".
         per_channel: every output channel has centroids of its own.
         keep_zeros: weights that are zero stay zero, and zero counts as one of the clusters.
+        entropy_penalty: what a bit of the code of an assignment costs, in variances of the weights.
         seed: for "kmeans++" and "random".
     """
 
@@ -40,34 +43,57 @@ class Clustering(Machine):
         per_channel: bool,
         keep_zeros: bool,
         seed: int,
+        entropy_penalty: float = 0.0,
         name: str = "cluster",
     ):
         super().__init__(kernels, name)
-        self.per_channel, self.keep_zeros = per_channel, keep_zeros
+        self.per_channel, self.keep_zeros, self.entropy_penalty = per_channel, keep_zeros, entropy_penalty
         free = clusters - 1 if keep_zeros else clusters
         starts = [
             np.stack([first_centroids(row, free, initialization, seed, keep_zeros) for row in self.rows(k).numpy()])
             for k in kernels
         ]
         self.centroids = [self.state(f"centroids_{i}", s.shape, "float32", s) for i, s in enumerate(starts)]
+        self.populations = (
+            [self.state(f"populations_{i}", s.shape, "float32", np.ones_like(s)) for i, s in enumerate(starts)]
+            if entropy_penalty
+            else [None] * len(starts)
+        )
 
     def transform(self, weights: list[tf.Tensor], training: bool) -> list[tf.Tensor]:
-        return [
-            self.cluster(weight, kernel, variable, training)
-            for weight, kernel, variable in zip(weights, self.kernels, self.centroids, strict=True)
-        ]
+        states = zip(weights, self.kernels, self.centroids, self.populations, strict=True)
+        return [self.cluster(*state, training) for state in states]
 
-    def cluster(self, weight: tf.Tensor, kernel: Kernel, variable: object, training: bool) -> tf.Tensor:
+    def cluster(
+        self,
+        weight: tf.Tensor,
+        kernel: Kernel,
+        variable: keras.Variable,
+        populations: keras.Variable | None,
+        training: bool,
+    ) -> tf.Tensor:
         rows = tf.stop_gradient(self.rows(kernel, weight))
         alive = tf.not_equal(rows, 0.0) if self.keep_zeros else tf.ones_like(rows, tf.bool)
-        centroids = tf.convert_to_tensor(variable.value)  # type: ignore[attr-defined]
-        assignment = nearest(rows, centroids)
+        centroids = tf.convert_to_tensor(variable.value)
+        reach = 0.0 if populations is None else self.reach(rows, alive, tf.convert_to_tensor(populations.value))
+        assignment = nearest(rows, centroids, reach)
         if training:
-            centroids = means(rows, assignment, alive, centroids)
-            variable.assign(centroids)  # type: ignore[attr-defined]
+            centroids, numbers = means(rows, assignment, alive, centroids)
+            variable.assign(centroids)
+            if populations is not None:
+                populations.assign(numbers)
         shared = tf.where(alive, tf.gather(centroids, assignment, batch_dims=1), 0.0)
         shared = self.unrows(kernel, shared)
         return straight_through(weight, shared) if training else shared
+
+    def reach(self, rows: tf.Tensor, alive: tf.Tensor, populations: tf.Tensor) -> tf.Tensor:
+        """By how much, in squared distance, each cluster is preferred: the shorter its code, the more."""
+        kept = tf.cast(alive, tf.float32)
+        variance = tf.reduce_sum(rows**2 * kept, 1, keepdims=True) / tf.maximum(
+            tf.reduce_sum(kept, 1, keepdims=True), 1
+        )
+        share = (populations + 1.0) / tf.reduce_sum(populations + 1.0, 1, keepdims=True)
+        return self.entropy_penalty * variance * tf.math.log(share) / np.log(2.0)
 
     def rows(self, kernel: Kernel, weight: tf.Tensor | None = None) -> tf.Tensor:
         """The weights of shape `(1, size)`, or of `(output channels, size of each)` when every channel has its own."""
@@ -84,21 +110,36 @@ class Clustering(Machine):
         return tf.transpose(tf.reshape(rows, [kernel.shape[axis] for axis in order]), np.argsort(order))
 
 
-def nearest(rows: tf.Tensor, centroids: tf.Tensor) -> tf.Tensor:
-    """For each value of each row the index of the nearest of the row's centroids, which must be ascending."""
+def nearest(rows: tf.Tensor, centroids: tf.Tensor, reach: tf.Tensor | float = 0.0) -> tf.Tensor:
+    """For each value of each row the index of the nearest of the row's centroids, which must be ascending.
+
+    "Nearest" is least `(value - centroid) ** 2 - reach`; a centroid that is nowhere nearest gets no values.
+    """
     borders = (centroids[:, 1:] + centroids[:, :-1]) / 2
+    if isinstance(reach, tf.Tensor):
+        gaps = tf.maximum(centroids[:, 1:] - centroids[:, :-1], 1e-12)
+        borders = _ascending(borders + (reach[:, :-1] - reach[:, 1:]) / (2 * gaps))
     return tf.searchsorted(borders, rows)
 
 
-def means(rows: tf.Tensor, assignment: tf.Tensor, alive: tf.Tensor, centroids: tf.Tensor) -> tf.Tensor:
-    """The mean of the living values of each cluster; an empty cluster keeps its centroid."""
+def _ascending(borders: tf.Tensor) -> tf.Tensor:
+    """The borders, each pushed up to the largest before it."""
+    columns = tf.unstack(borders, axis=1)
+    return tf.stack(list(itertools.accumulate(columns, tf.maximum)), axis=1)
+
+
+def means(
+    rows: tf.Tensor, assignment: tf.Tensor, alive: tf.Tensor, centroids: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The mean and the number of the living values of each cluster; an empty cluster keeps its centroid."""
     count, k = centroids.shape
     ids = tf.reshape(assignment + k * tf.range(count)[:, None], (-1,))
     weight = tf.cast(tf.reshape(alive, (-1,)), tf.float32)
     total = tf.math.unsorted_segment_sum(tf.reshape(rows, (-1,)) * weight, ids, count * k)
     number = tf.math.unsorted_segment_sum(weight, ids, count * k)
     found = tf.math.divide_no_nan(total, number)
-    return tf.reshape(tf.where(number > 0, found, tf.reshape(centroids, (-1,))), (count, k))
+    found = tf.where(number > 0, found, tf.reshape(centroids, (-1,)))
+    return tf.reshape(found, (count, k)), tf.reshape(number, (count, k))
 
 
 def first_centroids(values: np.ndarray, k: int, initialization: str, seed: int, skip_zeros: bool) -> np.ndarray:

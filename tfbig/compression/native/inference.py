@@ -61,6 +61,27 @@ def ranges_at_points(model: Prepared, values: list[Any]) -> list[tuple[np.ndarra
     return found
 
 
+def bounds_of_one_scale(model: Prepared) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each weight tensor with one scale: the largest weight of each channel in the file, and that of its range.
+
+    Where BatchNormalization is folded into a tensor, channel by channel, so is the scale: the integers are the same.
+    """
+    machine = quantizing_machine(model)
+    assert machine is not None
+    scales, found = _scales_by_step(machine), []
+    kernels = {id(k.variable): k for k in machine.kernels if id(k.variable) in machine.one_scale}
+    with WeightsSeenThrough(model.machines, training=False):
+        for step in machine.graph.steps:
+            for kernel in [kernels[id(v)] for v in _variables_of(step, machine) if id(v) in kernels]:
+                weight = np.abs(np.asarray(kernel.variable.value))
+                others = tuple(axis for axis in range(weight.ndim) if axis not in kernel.channel_axes)
+                by_channel = weight.max(axis=others).ravel()
+                norm = scales.get(id(step))
+                factor = np.abs(np.asarray(scale_and_offset(norm)[0])).ravel() if norm else np.ones_like(by_channel)
+                found.append((by_channel * factor, weight.max() * factor))
+    return found
+
+
 def float_layers(model: Prepared) -> dict[str, str]:
     """The scopes of the file's ops that stay float by choice, and the reason."""
     machine = quantizing_machine(model)
@@ -142,6 +163,13 @@ def _scales_by_step(machine: Quantizing) -> dict[int, Any]:
         if kind_of(step) == "bias":
             scales[id(producer[step.inputs[0]])] = norm
     return scales
+
+
+def _variables_of(step: Step, machine: Quantizing) -> list[keras.Variable]:
+    """The weights of a step, found without running it."""
+    symbols = keras.tree.flatten((step.arguments.args, step.arguments.kwargs))
+    leaves = [machine.graph.weights.get(id(symbol), symbol) for symbol in symbols]
+    return _variables(step, tuple(leaves), {})
 
 
 def _variables(step: Step, args: tuple, kwargs: dict[str, Any]) -> list[keras.Variable]:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbig.compression.native.kernels import Kernel
-from tfbig.compression.native.machine import Machine
+from tfbig.compression.native.machine import Machine, straight_through
 
 _MOST_CLUSTERS = 256
 
@@ -16,8 +16,9 @@ _MOST_CLUSTERS = 256
 class Preserving(Machine):
     """Holds the structure that the weights have now.
 
-    Zeros are masked. The weights of a cluster are replaced by their mean, through which the gradient passes: they all
-    get the mean of their gradients and move as one.
+    Zeros are masked. The weights of a cluster are replaced by their mean; each takes the step that its own gradient
+    asks for, so that the mean takes the mean of these steps. (One common gradient would be normalised by the optimizer
+    to a full step of all of them at once, which moves activations far.)
 
     Args:
         kernels: the tensors that have zeros or clusters.
@@ -34,7 +35,7 @@ class Preserving(Machine):
 
     def transform(self, weights: list[tf.Tensor], training: bool) -> list[tf.Tensor]:
         return [
-            _hold(weight, tf.convert_to_tensor(label.value), clustered)
+            _hold(weight, tf.convert_to_tensor(label.value), clustered, training)
             for weight, label, clustered in zip(weights, self.labels, self.clustered, strict=True)
         ]
 
@@ -61,8 +62,10 @@ def _labels(kernel: Kernel, clustered: bool) -> np.ndarray:
     return numbers[index].reshape(values.shape).astype("int32")
 
 
-def _hold(weight: tf.Tensor, labels: tf.Tensor, clustered: bool) -> tf.Tensor:
+def _hold(weight: tf.Tensor, labels: tf.Tensor, clustered: bool, training: bool) -> tf.Tensor:
     if clustered:
         flat, ids = tf.reshape(weight, (-1,)), tf.reshape(labels, (-1,))
-        weight = tf.reshape(tf.gather(tf.math.unsorted_segment_mean(flat, ids, _MOST_CLUSTERS + 2), ids), weight.shape)
+        means = tf.gather(tf.math.unsorted_segment_mean(flat, ids, _MOST_CLUSTERS + 2), ids)
+        shared = tf.reshape(means, weight.shape)
+        weight = straight_through(weight, shared) if training else shared
     return tf.where(labels > 0, weight, 0.0)

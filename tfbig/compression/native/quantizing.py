@@ -33,6 +33,7 @@ class Quantizing(Machine):
         model: the model, a copy; the machine takes the `activation=` off its layers.
         kernels: all weight tensors of the model.
         exempt: layers, by identity, whose weights and computation stay float.
+        one_scale: weight tensors, by identity, all of whose channels share one scale.
         weight_bits: 8 or 4; symmetric, one scale for each output channel.
         activation_bits: 8 (asymmetric) or 16 (symmetric); one scale for each tensor.
         momentum: weight of the past in the moving average of the ranges, in [0, 1).
@@ -45,6 +46,7 @@ class Quantizing(Machine):
         kernels: Sequence[Kernel],
         *,
         exempt: frozenset[int],
+        one_scale: frozenset[int] = frozenset(),
         weight_bits: int,
         activation_bits: int,
         momentum: float,
@@ -64,12 +66,16 @@ class Quantizing(Machine):
         object.__setattr__(self, "weights_only", reason)
         object.__setattr__(self, "plan", plan(graph) if graph else None)
         object.__setattr__(self, "exempt", exempt)
+        object.__setattr__(self, "one_scale", one_scale)
         object.__setattr__(self, "channel_axes", {id(k.variable): k.channel_axes for k in kernels})
         rows = max(self.plan.size, 1) if graph else 1
         self.ranges = self.state("ranges", (rows, 2), "float32", aggregation="mean")
 
     def transform(self, weights: list[tf.Tensor], training: bool) -> list[tf.Tensor]:
-        rounded = [round_weights(w, k, self.weight_bits) for w, k in zip(weights, self.kernels, strict=True)]
+        rounded = [
+            round_weights(w, k, self.weight_bits, one_scale=id(k.variable) in self.one_scale)
+            for w, k in zip(weights, self.kernels, strict=True)
+        ]
         return [straight_through(w, r) if training else r for w, r in zip(weights, rounded, strict=True)]
 
     def call_model(self, args: tuple, kwargs: dict[str, Any], training: bool) -> Any:
@@ -188,14 +194,16 @@ def _flat_graph(model: keras.Model) -> tuple[Graph | None, str | None]:
         return None, reason
 
 
-def round_weights(weight: tf.Tensor, kernel: Kernel, bits: int) -> tf.Tensor:
+def round_weights(weight: tf.Tensor, kernel: Kernel, bits: int, *, one_scale: bool = False) -> tf.Tensor:
     """Rounds to `2 ** bits - 1` symmetric levels, one scale for each output channel: max |w| is the last level.
 
+    With `one_scale` all channels have that of the largest.
     An embedding is a table that rows are taken from, which LiteRT holds like an activation: 256 levels for all of it.
     """
     if kernel.attribute == "embeddings":
         return round_constant(weight, 8)
-    others = [axis for axis in range(len(kernel.shape)) if axis not in kernel.channel_axes]
+    channels = () if one_scale else kernel.channel_axes
+    others = [axis for axis in range(len(kernel.shape)) if axis not in channels]
     largest = 2 ** (bits - 1) - 1
     scale = tf.reduce_max(tf.abs(weight), axis=others, keepdims=True) / largest
     return tf.round(tf.math.divide_no_nan(weight, scale)) * scale

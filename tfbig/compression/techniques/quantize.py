@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Literal
 import keras
 
 from tfbig.compression.native.clone import check_keras_model, clone
+from tfbig.compression.native.clustering import Clustering
 from tfbig.compression.native.kernels import check_patterns, compressible_kernels, matches
 from tfbig.compression.native.machine import Machine
-from tfbig.compression.native.prepared import check_prepared, is_prepared_with
+from tfbig.compression.native.prepared import check_prepared, is_prepared_with, prepare
+from tfbig.compression.native.preserving import has_clusters
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.technique import Engine, check_choice
 from tfbig.compression.techniques.preserve import Preserve
@@ -32,12 +34,14 @@ class Quantize(TwoEngines):
 
     Args:
         dtype: "int8" (8-bit weights and activations), "int16x8" (16-bit activations), "int4" (4-bit weights where
-            LiteRT
-            has the kernels: convolutions and fully connected layers, 8-bit elsewhere).
+            LiteRT has the kernels: convolutions and fully connected layers, 8-bit elsewhere).
         exempt: names, globs or types of layers that stay float.
         preserve: keep the zeros and the clusters that the weights have, see `Preserve`.
         momentum: weight of the past in the moving average of activation ranges, in [0, 1).
         freeze_after: steps (int) or share of the training (float in [0, 1]) after which ranges stay fixed; None: never.
+        one_scale: filled in by `prepare`, for each weight tensor in the order of the layers: whether its channels share
+            one scale. Clustered tensors of 8 bits do: their few values are then the same few integers in every channel,
+            which compresses far better.
         configs: with engine="tfmot" alone: layer name, glob or layer type -> a TFMOT `QuantizeConfig` that says how
             these layers are quantized; the last match wins.
         engine: "native" for Keras 3 models, "tfmot" for TFMOT's own, "auto" to choose by the kind of model.
@@ -59,6 +63,7 @@ class Quantize(TwoEngines):
     preserve: bool = True
     momentum: float = 0.99
     freeze_after: int | float | None = None
+    one_scale: Sequence[bool] = ()
     configs: Mapping[str, Any] | None = None
     engine: Engine = "auto"
 
@@ -68,6 +73,7 @@ class Quantize(TwoEngines):
         check_range("momentum", self.momentum, 0, 1, closed="left")
         if isinstance(self.freeze_after, float):
             check_range("freeze_after", self.freeze_after, 0, 1)
+        object.__setattr__(self, "one_scale", tuple(self.one_scale))
         object.__setattr__(self, "exempt", (self.exempt,) if isinstance(self.exempt, str) else tuple(self.exempt))
 
     def get_config(self) -> dict[str, Any]:
@@ -84,6 +90,7 @@ class Quantize(TwoEngines):
             model,
             kernels,
             exempt=exempt,
+            one_scale=frozenset(id(k.variable) for k, one in zip(kernels, self.one_scale, strict=False) if one),
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             momentum=self.momentum,
@@ -101,7 +108,16 @@ class Quantize(TwoEngines):
         keep = Preserve()
         if self.preserve and not is_prepared_with(keep, model) and keep.applies_to(model):
             model = keep.prepare(model)
-        return super().prepare_natively(model)
+        return prepare(dataclasses.replace(self, one_scale=self._sharing(model)), model)
+
+    def _sharing(self, model: keras.Model) -> list[bool]:
+        if _BITS[self.dtype][0] < 8:
+            return []  # The few levels of 4 bits are needed in every channel.
+        clustering = [m for m in getattr(model, "machines", ()) if isinstance(m, Clustering) and not m.per_channel]
+        being_clustered = {id(k.variable) for machine in clustering for k in machine.kernels}
+        kernels = compressible_kernels(model, min_size=1)
+        found = [id(k.variable) in being_clustered or has_clusters(k) for k in kernels]
+        return found if any(found) else []
 
     def finish_natively(self, model: keras.Model) -> keras.Model:
         """Returns a copy that still rounds: the ranges are part of the result, and export reads them."""

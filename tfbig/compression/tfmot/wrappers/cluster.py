@@ -38,6 +38,7 @@ def check_options(technique: Any) -> None:
     untouched_options(
         technique, ("seed",), "TFMOT's kmeans++ has a fixed seed, and its random follows tf.random.set_seed."
     )
+    untouched_options(technique, ("entropy_penalty",), "TFMOT's weights go to the nearest centroid.")
     if technique.preserve_sparsity and technique.clusters < 3:
         raise InvalidArgument(
             f"`clusters` must be at least 3 in TFMOT when zeros are kept, received {technique.clusters}: one is "
