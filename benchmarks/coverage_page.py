@@ -1,0 +1,73 @@
+"""Turns what `coverage.py --json` wrote into the page of the documentation.
+
+python benchmarks/coverage_page.py FILE.json [FILE.json ...] > docs/coverage.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+HEAD = """# What the techniques take
+
+Written by `benchmarks/coverage.py` and `benchmarks/coverage_page.py`; nothing here is declared, all of it was
+measured. Each model has random weights (with statistics of BatchNormalization that suit them), and goes the whole
+way: prepare, a step of training, save, load, finish, LiteRT file, comparison on 64 inputs.
+
+- **zeros off**: `Prune(sparsity=0.8)`; the tensor farthest from the number of zeros that was asked, in weights. **in
+  the file**: the share of zeros in the LiteRT file.
+- **values**: `Cluster(clusters=16)`; distinct values in a tensor of the model, and in an output channel of the file.
+- **steps**: `Quantize("int8")`; largest and mean difference between Keras and the file, in quantization steps of the
+  output, or of the logits where a softmax ends the model: it blows up single steps. **same class**: share of inputs
+  with the same largest output, among those that Keras decides by more than a step.
+- **float ops**: operations of the integer file that compute in float: a choice, which `tfbig inspect` gives the
+  reason of.
+"""
+COLUMNS = ("model", "zeros off", "in the file", "values", "steps, max / mean", "same class", "float ops")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=Path)
+    results = [row for file in parser.parse_args().files for row in json.loads(file.read_text())]
+    by_model: dict[str, dict[str, Any]] = {}
+    for result in results:
+        by_model.setdefault(result["model"], {})[result["technique"]] = result
+    print(HEAD)
+    for technique in ("prune", "cluster", "quantize"):
+        rows = [r for r in results if r["technique"] == technique]
+        print(f"- `{technique}`: {sum(r['ok'] for r in rows)} of {len(rows)} models.")
+    print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    for model, found in by_model.items():
+        print(f"| {' | '.join([model, *cells(found)])} |")
+    failures = [r for r in results if not r["ok"]]
+    if failures:
+        print("\n## What does not hold\n")
+    for result in failures:
+        print(f"- {result['model']}, {result['technique']}: {result['reason'].splitlines()[0]}")
+
+
+def cells(found: dict[str, Any]) -> list[str]:
+    """The figures of one model; empty where a technique was not tried or failed."""
+    rows = {name: (found.get(name) or {}).get("row") for name in ("prune", "cluster", "quantize")}
+    pruned, clustered, quantized = rows["prune"], rows["cluster"], rows["quantize"]
+    return [
+        *([str(pruned["sparsity_error"]), f"{pruned['sparsity_in_file']:.1%}"] if pruned else ["", ""]),
+        f"{clustered['distinct']}, {clustered['distinct_in_file']}" if clustered else "",
+        *(_quantized(quantized) if quantized else ["", "", ""]),
+    ]
+
+
+def _quantized(row: dict[str, Any]) -> list[str]:
+    parity = row["parity"]
+    at = "logits" if parity["logits_max"] is not None else "steps"
+    steps = f"{parity[f'{at}_max']:.1f} / {parity[f'{at}_mean']:.2f}"
+    decided = "" if parity["decided"] is None else f"{parity['decided']:.0%}"
+    floats = ", ".join(f"{count} {kind}" for kind, count in row["float_compute"].items())
+    return [steps, decided, floats]
+
+
+if __name__ == "__main__":
+    main()
