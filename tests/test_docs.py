@@ -15,8 +15,8 @@ PAGE = DOCS / "coming_from_tfmot.md"
 CALLS = r"`(tfbig\.[A-Z]\w+\([^`]*\))"
 
 
-def blocks(text: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+def blocks(text: str, language: str = "python") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -54,3 +54,17 @@ def test_every_public_call_of_tfmot_is_on_the_page() -> None:
 def test_files_that_a_page_names_are_there(page: Path) -> None:
     for name in re.findall(r"\b((?:benchmarks|tests|examples|tfbig)/[\w/]+\.py)\b", page.read_text(encoding="utf-8")):
         assert (DOCS.parent / name).is_file(), name
+
+
+def test_the_page_of_recipes_lists_those_there_are() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", (DOCS / "recipes.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(named) == tfbig.Recipe.names()
+
+
+def test_the_recipe_of_the_page_is_the_same_in_python_and_in_yaml(capsys: pytest.CaptureFixture) -> None:
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    (code,), (text,) = blocks(page), blocks(page, "yaml")
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    assert tfbig.Recipe.from_yaml(text).stages == scope["recipe"].stages
+    assert tfbig.Recipe.from_yaml(capsys.readouterr().out) == scope["recipe"]
