@@ -346,8 +346,8 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
 def test_truncated_and_missing_files(suffix: str, tmp_path: Path) -> None:
     path, _ = saved(pruned, tmp_path / f"model{suffix}")
     (tmp_path / f"half{suffix}").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    for name in (f"half{suffix}", f"none{suffix}"):
-        with pytest.raises(InvalidFile, match=name):
+    for name, reason in ((f"half{suffix}", "is damaged or truncated"), (f"none{suffix}", "does not exist")):
+        with pytest.raises(InvalidFile, match=f"{name}` {reason}"):
             migrate(tmp_path / name)
 
 

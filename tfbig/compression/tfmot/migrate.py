@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def migrate(
         return _from_model(file, unsafe, known)
     except TfbigError:
         raise
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise InvalidFile(f"`{file}` is damaged or truncated: {error}. Get it again from its source.") from error
     except Exception as error:  # Whatever a damaged file makes a reader raise, the user gets its name.
         text = " ".join(str(error).split())[:300]
         raise InvalidFile(f"`{file}` cannot be migrated: {type(error).__name__}: {text}") from error
