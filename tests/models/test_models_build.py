@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfbig
-from tfbig.errors import InvalidArgument
+from tfbig.errors import InvalidArgument, InvalidFile
 from tfbig.models import BUILDERS
 
 SMALL: dict[str, dict] = {
@@ -189,3 +189,12 @@ def test_tokens_in_another_order_are_another_text():
     model = small("text_classifier")
     tokens = np.arange(6)[None]
     assert np.abs(model(tokens) - model(tokens[:, ::-1])).max() > 1e-5
+
+
+def test_weights_that_cannot_be_downloaded_are_told_with_the_way_out(monkeypatch):
+    def offline(weights=None):
+        raise Exception("URL fetch failure on https://example.org/a.h5: None -- no network")
+
+    monkeypatch.setattr(keras.applications, "ResNet50", offline)
+    with pytest.raises(InvalidFile, match="The weights of ResNet50 could not be downloaded.*weights='FILE.weights.h5'"):
+        tfbig.models.build("ResNet50", weights="imagenet")

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfbig.errors import InvalidArgument, unknown
+from tfbig.errors import InvalidArgument, InvalidFile, unknown
 from tfbig.registry import Registry
 
 BUILDERS = Registry("tfbig.models.builders", "model")
@@ -64,3 +64,10 @@ def _application(name: str, config: dict[str, Any]) -> keras.Model:
         return architecture(**{"weights": None, **config})
     except (ValueError, TypeError) as error:
         raise InvalidArgument(f"keras.applications.{name} refused {config}: {error}") from error
+    except Exception as error:  # Keras raises a bare `Exception` for a download that fails.
+        if "URL fetch failure" not in str(error):
+            raise
+        raise InvalidFile(
+            f"The weights of {name} could not be downloaded: {error}. Get the file by other means and give its path, "
+            "weights='FILE.weights.h5'."
+        ) from error

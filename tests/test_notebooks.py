@@ -1,0 +1,56 @@
+"""Every notebook runs from top to bottom on a CPU, and prints figures that make sense."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tfbig
+
+EXAMPLES = Path(tfbig.__file__).parents[1] / "examples"
+MAGIC = re.compile(r"^\s*[%!].*$", re.MULTILINE)  # what only a notebook understands, such as `%pip install`
+
+
+def cells_of(name: str) -> list[dict]:
+    return json.loads((EXAMPLES / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+
+
+def run_notebook(name: str, folder: Path) -> str:
+    code = [MAGIC.sub("", "".join(cell["source"])) for cell in cells_of(name) if cell["cell_type"] == "code"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(code)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["quickstart", "compress_your_own"])
+def test_notebook_is_kept_without_outputs(name):
+    for cell in cells_of(name):
+        assert cell["cell_type"] == "markdown" or (cell["outputs"] == [] and cell["execution_count"] is None)
+
+
+def test_quickstart_notebook(tmp_path):
+    told = run_notebook("quickstart", tmp_path)
+    assert float(re.findall(r"^share ([\d.]+)$", told, re.MULTILINE)[0]) > 0.85
+    assert "int8" in told and (tmp_path / "saved_models/quickstart_notebook/report.html").is_file()
+
+
+def test_compress_your_own_notebook(tmp_path):
+    told = run_notebook("compress_your_own", tmp_path)
+    rows = re.findall(r"^(float|dynamic|int8) +accuracy ([\d.]+)  ([\d,]+) bytes", told, re.MULTILINE)
+    assert [name for name, _, _ in rows] == ["float", "dynamic", "int8"]
+    assert min(float(accuracy) for _, accuracy, _ in rows) > 0.85
+    assert int(rows[2][2].replace(",", "")) * 3 < int(rows[0][2].replace(",", ""))
+    assert (tmp_path / "saved_models/compressed/model.tflite").is_file()
