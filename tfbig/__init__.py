@@ -29,6 +29,7 @@ _HOME_OF = {
     "inspect": "tfbig.measurement.inspect",
     "debug": "tfbig.measurement.debug",
     "search": "tfbig.tuning.search",
+    "tune": "tfbig.tuning.tune",
 }
 _STAGES = ("data", "models", "training", "compression", "errors")
 

@@ -208,3 +208,10 @@ def test_metric_and_associated_files_hold_for_every_file(small_model, fresh_digi
         assert read_associated_files(row.measurement.file) == files
     with pytest.raises(InvalidArgument, match="Unknown metric 'f2'.*Did you mean 'f1'"):
         compress(small_model, recipe, **splits(data), metric="f2", **options)
+
+
+def test_loss_of_a_model_that_was_never_compiled_is_chosen_for_the_original(small_model, fresh_digits):
+    model = keras.models.clone_model(small_model)
+    model.set_weights(small_model.get_weights())
+    result = compress(model, tfbig.Quantize("int8"), **splits(fresh_digits()), epochs=1, verbose=0)
+    assert result.stages[1].history["accuracy"] and result.stages[1].history["loss"][0] < 1.5

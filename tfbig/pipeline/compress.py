@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -18,7 +19,7 @@ from tfbig.compression.recipe import Recipe, Stage, as_recipe, describe
 from tfbig.compression.technique import Technique
 from tfbig.compression.techniques.distill import Distill
 from tfbig.compression.techniques.preserve import Preserve
-from tfbig.errors import InvalidArgument, TfbigError, check_range
+from tfbig.errors import InvalidArgument, InvalidModel, TfbigError, check_range
 from tfbig.exporters.associated_files import check_associated_files
 from tfbig.measurement.measure import Measurement
 from tfbig.measurement.quality import Metric, check_metric
@@ -27,6 +28,7 @@ from tfbig.pipeline.result import Delivery, Result, StageFailed, StageResult
 from tfbig.pipeline.work import Work, fingerprint
 from tfbig.report.figures import count_text, quality_text
 from tfbig.training.feed import feed
+from tfbig.training.losses import fitting_loss
 
 _HOLDS_STRUCTURE = {"prune", "quantize", "preserve"}  # techniques that keep zeros and clusters themselves
 
@@ -90,7 +92,7 @@ def compress(
     splits = data_stage.load(SimpleNamespace(train=train, validation=validation, test=test))
     data_stage.check_fits(model, splits)
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss, "metrics": metrics}
-    settings = {**compiled_settings(model), **{k: v for k, v in settings.items() if v is not None}, "epochs": epochs}
+    settings = {**settled(model, splits, settings), "epochs": epochs}
     delivery = Delivery(metric, dict(associated_files or {}))
     same = {"recipe": recipe.get_config()["stages"], **identity(model, splits, settings, seed, delivery)}
     work = Work(directory, same, resume=resume)
@@ -270,7 +272,20 @@ def _still_promised(promised: list[Technique], stage: Stage) -> list[Technique]:
     return [technique for technique in promised if technique.name not in again] + list(stage)
 
 
-def compiled_settings(model: keras.Model) -> dict[str, Any]:
+def settled(model: keras.Model, splits: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of every stage: those given, else those that the model was compiled with, else what fits it.
+
+    The loss is chosen here, for the original: a model in compression does not show what its last activation was.
+    """
+    found = {**_compiled_settings(model), **{name: value for name, value in given.items() if value is not None}}
+    if "loss" not in found:
+        with contextlib.suppress(InvalidModel):  # The training will say so, if there is one.
+            loss, metrics = fitting_loss(model, feed(splits.train).label_spec, 0.0)
+            found = {"metrics": metrics, **found, "loss": loss}
+    return found
+
+
+def _compiled_settings(model: keras.Model) -> dict[str, Any]:
     """The loss and the metrics that the model was compiled with; metrics are copies, for they hold a state."""
     if not model.compiled or model._compile_loss is None:
         return {}

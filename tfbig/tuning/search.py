@@ -7,6 +7,7 @@ import json
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from tfbig.measurement.measure import measure
 from tfbig.measurement.quality import Metric, check_metric
 from tfbig.measurement.samples import batches
 from tfbig.models.load import load
-from tfbig.pipeline.compress import compiled_settings, identity
+from tfbig.pipeline.compress import identity, settled
 from tfbig.pipeline.result import Delivery
 from tfbig.report.environment import environment
 from tfbig.report.report import Report, Row
@@ -105,7 +106,7 @@ def search(
     model = as_keras3(model)
     splits = _splits(model, data, seed)
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss}
-    settings = {**compiled_settings(model), **{k: v for k, v in settings.items() if v is not None}}
+    settings = settled(model, splits, settings)
     delivery = Delivery(metric, {})
     same = identity(model, splits, settings, seed, delivery)
     same |= {
@@ -182,6 +183,9 @@ class _Search:
         return plan.key not in tried and self.screen(plan) is None
 
     def _ran(self, number: str, plan: Plan) -> Trial:
+        known = self.log.find(number, plan)
+        if known is not None:
+            return known
         trial = self.trials.run(number, plan)
         last = self.shelf.named(trial.stages[-1]) if trial.score is not None else None
         log_hyperparameters(trial, last, self.folder.path / "logs")
@@ -279,7 +283,9 @@ def as_keras3(model: Any) -> keras.Model:
     if is_tf_keras(model):
         with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
             path = Path(folder) / "model.h5"
-            model.save(path, include_optimizer=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # That this format is an old one, it says.
+                model.save(path, include_optimizer=False)
             return load(path)
     check_keras_model(model)
     return model

@@ -63,6 +63,14 @@ class Log:
         trials = [Trial(**{**entry, "stages": tuple(entry["stages"])}) for entry in entries]
         return sorted(trials, key=lambda trial: int(trial.number))
 
+    def find(self, number: str, plan: Any) -> Trial | None:
+        """The record of a trial that ended before the search was stopped, though KerasTuner did not learn of it."""
+        path = self.folder / f"{number}.json"
+        entry = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if (entry.get("plan"), entry.get("epochs")) != (str(plan), plan.epochs):
+            return None
+        return Trial(**{**entry, "stages": tuple(entry["stages"])})
+
     def write(self, trial: Trial) -> None:
         with atomic_file(self.folder / f"{trial.number}.json") as partial:
             partial.write_text(json.dumps(dataclasses.asdict(trial)), encoding="utf-8")
@@ -157,7 +165,7 @@ class RecipeTuner(BaseTuner):
         self,
         oracle: Screened,
         space: Any,
-        run: Callable[[str, Plan], Trial],
+        run: Callable[[str, Any], Trial],
         *,
         folder: Path,
         name: str = "keras_tuner",
