@@ -36,7 +36,7 @@ class Cluster(TwoEngines):
             pruned.
         entropy_penalty: 0 or more; above 0 clusters that many weights share draw in more of them, so that a file of the
             same number of values compresses better. In variances of a tensor's weights for each bit of the code that an
-            assignment would get; 0.05 makes a gzipped file about a third smaller.
+            assignment would get. 0.03 takes about a third off a gzipped integer file; above 0.05 quality suffers.
         layers: overrides: layer name, glob or layer type -> None to leave these layers alone.
         min_size: tensors with fewer elements are left alone.
         seed: for the random initialisations.
