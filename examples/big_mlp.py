@@ -39,10 +39,10 @@ def main(spec: str, epochs: int) -> tuple[tfbig.Result, tfbig.Result]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="3 epochs instead of 15")
+    parser.add_argument("--quick", action="store_true", help="2 epochs instead of 15")
     parser.add_argument("--data", default="digits", help="as of tfbig.data.load (default digits)")
     given = parser.parse_args()
     try:
-        main(given.data, 3 if given.quick else 15)
+        main(given.data, 2 if given.quick else 15)
     except tfbig.errors.TfbigError as error:
         sys.exit(f"big_mlp.py: {error}")

@@ -110,5 +110,17 @@ def test_optimizers(tmp_path):
 def test_big_mlp(tmp_path):
     told = run_quick("big_mlp", tmp_path)
     pruned, distilled = (accuracies(part) for part in told.split("\nBeside float, 1 prune")[:2])
-    assert pruned["float"] > 90 and pruned["1 prune 0.5"] > 85
-    assert list(distilled) == ["float", "1 distill", "2 quantize int8"] and distilled["2 quantize int8"] > 85
+    assert pruned["float"] > 85 and pruned["1 prune 0.5"] > 80
+    assert list(distilled) == ["float", "1 distill", "2 quantize int8"] and distilled["2 quantize int8"] > 80
+
+
+def test_translate(tmp_path):
+    told = run_quick("translate", tmp_path)
+    rows = re.findall(
+        r"^(Keras|LiteRT, float|LiteRT, int8), (greedy|4 beams): exact match ([\d.]+)  BLEU ([\d.]+)$", told, re.M
+    )
+    exact = {f"{by}, {search}": float(share) for by, search, share, _ in rows}
+    assert len(exact) == 6 and exact["Keras, greedy"] > 0.5
+    assert exact["LiteRT, float, greedy"] == exact["Keras, greedy"]
+    assert exact["LiteRT, float, 4 beams"] == exact["Keras, 4 beams"]
+    assert exact["LiteRT, int8, greedy"] > exact["Keras, greedy"] - 0.1
