@@ -11,7 +11,7 @@ import pytest
 import tfbig
 
 EXPECTED = {
-    *("load", "migrate", "compress", "export", "measure", "inspect", "debug", "search", "tune"),
+    *("load", "migrate", "compress", "export", "measure", "inspect", "debug", "PostTraining", "search", "tune"),
     *("Prune", "PruneChannels", "Cluster", "LowRank", "Preserve", "Quantize", "Distill", "Distiller"),
     *("Recipe", "Result"),
     *("data", "models", "training", "compression", "errors", "__version__"),

@@ -25,6 +25,7 @@ _HOME_OF = {
     "compress": "tfbig.pipeline.compress",
     "Result": "tfbig.pipeline.result",
     "export": "tfbig.exporters.export",
+    "PostTraining": "tfbig.exporters.post_training",
     "measure": "tfbig.measurement.measure",
     "inspect": "tfbig.measurement.inspect",
     "debug": "tfbig.measurement.debug",

@@ -161,3 +161,13 @@ def test_export_for_onnx_and_microcontrollers(command, model_file, folder):
     assert command("export", model_file, "net.cc") == "Wrote net.cc\n"
     assert (folder / "net.h").exists()
     assert json.loads(command("measure", "net.onnx", "--json"))["bytes"] == (folder / "net.onnx").stat().st_size
+
+
+def test_export_with_options_of_post_training(command, tfbig_command, model_file, digits_file, folder):
+    data = ("--data", digits_file, "--quiet")
+    options = ("--repair", "equalization", "--repair", "rounding", "--calibrate", "mse", "--scheme", "stem=float")
+    command("export", model_file, "repaired.tflite", *data, *options, "--integer-io")
+    inspection = tfbig.inspect(folder / "repaired.tflite")
+    assert [op.reason for op in inspection.float_ops] == ["its layer was named to stay float"]
+    outcome = tfbig_command("export", model_file, "no.tflite", *data, "--scheme", "stem")
+    assert outcome.code == 2 and "`--scheme` must be GLOB=SCHEME" in outcome.err

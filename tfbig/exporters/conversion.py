@@ -58,5 +58,20 @@ def _run(content: bytes, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     interpreter = Interpreter(model_content=content)
     runner = interpreter.get_signature_runner()
     details = runner.get_input_details()
-    outputs = runner(**{name: value.astype(details[name]["dtype"]) for name, value in inputs.items()})
-    return [np.asarray(outputs[name], "float32") for name in sorted(outputs, key=lambda n: int(n.split("_")[1]))]
+    made = runner.get_output_details()
+    outputs = runner(**{name: _stored(value, details[name]) for name, value in inputs.items()})
+    return [_real(outputs[name], made[name]) for name in sorted(outputs, key=lambda n: int(n.split("_")[1]))]
+
+
+def _stored(value: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    scale, zero_point = detail["quantization"]
+    if scale and np.issubdtype(detail["dtype"], np.integer):
+        limits = np.iinfo(detail["dtype"])
+        value = np.clip(np.round(value / scale) + zero_point, limits.min, limits.max)
+    return value.astype(detail["dtype"])
+
+
+def _real(value: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    scale, zero_point = detail["quantization"]
+    value = np.asarray(value, "float32")
+    return (value - zero_point) * np.float32(scale) if scale else value

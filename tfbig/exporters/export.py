@@ -14,6 +14,7 @@ from tfbig.compression.native.clone import check_keras_model
 from tfbig.errors import InvalidArgument, nearest
 from tfbig.exporters import registry
 from tfbig.exporters.associated_files import attach, check_associated_files
+from tfbig.exporters.post_training import PostTraining
 from tfbig.exporters.tf_keras_litert import exportable
 from tfbig.files import atomic_files, refuse_existing
 
@@ -22,7 +23,7 @@ def export(
     model: keras.Model,
     path: str | os.PathLike,
     *,
-    quantize: str | None = None,
+    quantize: str | PostTraining | None = None,
     calibration: Any = None,
     sparse: bool | None = None,
     opset: int | None = None,
@@ -39,7 +40,7 @@ def export(
         model: a built Keras 3 model. One that was trained under `tfbig.Quantize` becomes an integer file by itself.
         path: the file or folder to write; it appears whole or not at all.
         quantize: for LiteRT and C arrays: None, "dynamic", "float16", "int8", "int16x8", "int4", "weight_only_int8" or
-            "weight_only_int4"; for ONNX and TensorRT: None or "int8".
+            "weight_only_int4", or a `PostTraining` with its options; for ONNX and TensorRT: None or "int8".
         calibration: for "int8", "int16x8" and "int4" of a model that was not trained for it: a batched dataset or an
             array of inputs that shows how large activations get; 128 examples of it are used.
         sparse: for LiteRT: store zeros compactly; None where it makes the file smaller and the gzipped file no larger,

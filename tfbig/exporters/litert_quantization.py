@@ -7,6 +7,7 @@ that holds what Keras computes at a point is that point, whatever the converter 
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,14 +16,25 @@ import numpy as np
 from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName, check_op_quantization_config
 
+from tfbig.exporters.calibration import calibrate
+from tfbig.exporters.litert_layers import FloatFile
 from tfbig.exporters.packing import pack, unpack, with_arrays
 from tfbig.exporters.stand_ins import STAND_INS, disguise, give_unused_outputs_a_type, reveal
-from tfbig.exporters.tensor_ranges import FileGraph, Op, Range, complete, float_outputs, match, observe
+from tfbig.exporters.tensor_ranges import FileGraph, Op, Range, complete, float_outputs, match
 from tfbig.exporters.weight_ranges import Statistics, widened
+from tfbig.registry import Registry
+
+repair_registry = Registry("tfbig.exporters.repairs", "repair")
 
 _STATIC_BITS = {"int8": (8, 8), "int16x8": (8, 16), "int4": (4, 8)}  # weights, activations
 _QUIET = {"enable_progress_report": False, "enable_progress_bar": False}
 _RECURRENT = "the model is recurrent, and rounding errors of 8 bits would pile up from step to step"
+_CHOSEN = {
+    "float": "its layer was named to stay float",
+    "dynamic": "its layer was named to have integer weights only (dynamic range)",
+    "weight_only_int8": "its layer was named to have integer weights only",
+    "weight_only_int4": "its layer was named to have integer weights only",
+}
 _ANY, _ALL = ".*", qtyping.TFLOperationName.ALL_SUPPORTED
 _UNSOUND = {"DIV": "LiteRT's integer division overflows unless the range of its result is very narrow"}
 _QUANTIZER_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}  # where it has a name of its own for an op
@@ -40,6 +52,9 @@ def quantize(
     whole_layers: Mapping[str, str] | None = None,
     weights_only: str | None = None,
     integer_io: bool = False,
+    method: str = "minmax",
+    repairs: Sequence[str] = (),
+    schemes: Mapping[str, str] | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
     """Returns the quantized file, and which of its ops stayed float and why.
 
@@ -54,7 +69,12 @@ def quantize(
         whole_layers: scopes of ops whose tensors were not seen in training, and the reason.
         weights_only: why the scheme is "hybrid".
         integer_io: make inputs and outputs integers too.
+        method: of choosing ranges from `samples`, one of `calibrations`.
+        repairs: what is done to the float file first, names of `repairs`.
+        schemes: globs of layer names, and how their ops are quantized instead: "float", or a scheme.
     """
+    samples = list(samples)
+    content = _repaired(content, repairs, samples, _STATIC_BITS[scheme][0]) if repairs else content
     engine = _engine(content)
     if scheme not in _STATIC_BITS:
         _add_weight_scheme(engine, scheme)
@@ -64,11 +84,16 @@ def quantize(
         reason = f"only weights are integers (dynamic range): {weights_only or _RECURRENT}"
         return quantized, {"quantization": "dynamic", "float_ops": dict.fromkeys(float_outputs(content), reason)}
     assert probe is not None or not learned
-    ranges = match(content, probe or {}, learned) if learned else observe(content, samples)
+    ranges = match(content, probe or {}, learned) if learned else None
+    if ranges is None:
+        ranges = calibrate(content, samples, method, _STATIC_BITS[scheme][1])
     graph = complete(content, ranges)
     reasons = {op.name: _why_float(op, graph, scheme, float_layers or {}, whole_layers or {}) for op in graph.ops}
     float_ops = {name: reason for name, reason in reasons.items() if reason}
+    others = {op.name: other for op in graph.ops if (other := _scheme_of(op, schemes or {}))}
+    float_ops.update((name, _CHOSEN[other]) for name, other in others.items() if other not in _STATIC_BITS)
     _add_static_scheme(engine, scheme, float_ops, integer_io)
+    _add_other_schemes(engine, others)
     quantized = _run(engine, graph, scheme, one_scale)
     return quantized, {"quantization": scheme, "float_ops": float_ops}
 
@@ -135,6 +160,32 @@ def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict
     for name in float_ops:
         exactly = f"^{re.escape(name)};"
         engine.update_quantization_recipe(exactly, _ALL, algorithm_key=AlgorithmName.NO_QUANTIZE)
+
+
+def _repaired(content: bytes, repairs: Sequence[str], samples: Sequence[dict[str, np.ndarray]], bits: int) -> bytes:
+    file = FloatFile(content)
+    for name in repairs:
+        repair_registry[name].repair(file, samples, bits)
+    return file.pack()
+
+
+def _scheme_of(op: Op, schemes: Mapping[str, str]) -> str | None:
+    """The scheme of the last glob that names a layer of the op."""
+    pieces = {piece for part in op.name.split(";") for piece in part.strip().split("/")}
+    # Keras numbers the scopes of layers that are called again.
+    names = pieces | {re.sub(r"_\d+$", "", piece) for piece in pieces}
+    found = [scheme for glob, scheme in schemes.items() if any(fnmatch.fnmatchcase(name, glob) for name in names)]
+    return found[-1] if found else None
+
+
+def _add_other_schemes(engine: quantizer.Quantizer, others: Mapping[str, str]) -> None:
+    for name, scheme in others.items():
+        exactly = f"^{re.escape(name)};"
+        if scheme in _STATIC_BITS:
+            weight_bits, activation_bits = _STATIC_BITS[scheme]
+            engine.add_static_config(exactly, _ALL, activation_num_bits=activation_bits, weight_num_bits=weight_bits)
+        elif scheme != "float":
+            _add_weight_scheme(engine, scheme, exactly)
 
 
 def _why_float(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -131,19 +132,25 @@ def _table_ranges(content: bytes) -> dict[str, Range]:
 
 def activations(content: bytes, inputs: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
     """Name and value of every float activation of the file for one set of inputs."""
+    interpreter, wanted = _watched(content)
+    signature = next(iter(interpreter._get_full_signature_list().values()))
+    for name, value in inputs.items():
+        interpreter.set_tensor(signature["inputs"][name], value)
+    interpreter.invoke()
+    return [(name, interpreter.get_tensor(index)) for name, index in wanted]
+
+
+@functools.lru_cache(maxsize=2)
+def _watched(content: bytes) -> tuple[Interpreter, list[tuple[str, int]]]:
+    """An interpreter that keeps every tensor, and the float activations in it."""
     interpreter = Interpreter(
         model_content=content,
         experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    signature = next(iter(interpreter._get_full_signature_list().values()))
-    for name, value in inputs.items():
-        interpreter.set_tensor(signature["inputs"][name], value)
-    interpreter.invoke()
-    wanted = {name for op in _read_ops(content) for name in (*op.inputs, *op.outputs)}
-    details = [d for d in interpreter.get_tensor_details() if d["name"] in wanted]
-    return [(d["name"], interpreter.get_tensor(d["index"])) for d in details]
+    names = {name for op in _read_ops(content) for name in (*op.inputs, *op.outputs)}
+    return interpreter, [(d["name"], d["index"]) for d in interpreter.get_tensor_details() if d["name"] in names]
 
 
 def _read_ops(content: bytes) -> list[Op]:

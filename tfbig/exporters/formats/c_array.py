@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tfbig.exporters.formats import litert
+from tfbig.exporters.post_training import PostTraining
 
 suffixes = (".cc", ".c")
 _ALIGNED = {".cc": "alignas(16)", ".c": "_Alignas(16)"}  # LiteRT for Microcontrollers reads tensors in place.
@@ -19,7 +20,7 @@ def write(
     model: keras.Model,
     path: Path,
     *,
-    quantize: str | None = None,
+    quantize: str | PostTraining | None = None,
     calibration: Any = None,
 ) -> dict[str, Any]:
     """Writes `NAME.cc` with `NAME_data` and `NAME_data_size`, and `NAME.h` that declares them.

@@ -22,6 +22,7 @@ from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.techniques.quantize import Quantize
 from tfbig.errors import InvalidArgument, InvalidData, InvalidModel, unknown
 from tfbig.exporters.frozen import input_specs, probe_inputs, reference_outputs, save_frozen
+from tfbig.exporters.post_training import PostTraining
 from tfbig.exporters.tf_keras_litert import as_trained
 from tfbig.exporters.verification import check_outputs
 from tfbig.isolation import run_isolated
@@ -38,7 +39,7 @@ def write(
     model: keras.Model,
     path: Path,
     *,
-    quantize: str | None = None,
+    quantize: str | PostTraining | None = None,
     calibration: Any = None,
     sparse: bool | None = None,
 ) -> dict[str, Any]:
@@ -71,8 +72,16 @@ def write(
     return facts
 
 
-def _quantization(model: keras.Model, quantize: str | None, calibration: Any) -> dict[str, Any] | None:
+def _quantization(model: keras.Model, quantize: str | PostTraining | None, calibration: Any) -> dict[str, Any] | None:
     """The arguments of the child's quantizer, or None for a float file."""
+    if isinstance(quantize, PostTraining):
+        how = _quantization(model, quantize.dtype, calibration)
+        if how is None or "samples" not in how:
+            raise InvalidArgument(
+                f"`quantize` is {quantize}, which is for models that were not trained for integers and can be, but "
+                f"'{model.name}' is another. Give quantize='{quantize.dtype}' or nothing."
+            )
+        return {**how, **quantize.options()}
     if quantize is not None and quantize not in _SCHEMES:
         raise unknown("value of `quantize`", quantize, _SCHEMES)
     if (by_tfmot := as_trained(model, quantize)) is not None:

@@ -71,7 +71,7 @@ def write(
 
 def _quantization(model: keras.Model, quantize: str | None, calibration: Any) -> dict[str, Any] | None:
     """The arguments of the child's quantizer, or None for a float file."""
-    if quantize is not None and quantize not in _SCHEMES:
+    if quantize is not None and (not isinstance(quantize, str) or quantize not in _SCHEMES):
         raise unknown("value of `quantize` for ONNX", quantize, _SCHEMES)
     machine = quantizing_machine(model)
     if machine is None and quantize is None:

@@ -1,0 +1,33 @@
+"""Rounded weights shift the mean of what a layer gives; its bias takes the shift back.
+
+Reference: Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias Correction",
+https://arxiv.org/abs/1906.04721, section 4.2, with the mean of the inputs measured on data.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfbig.exporters.litert_layers import FloatFile, Layer, Samples
+
+
+def repair(file: FloatFile, samples: Samples, bits: int) -> None:
+    """Subtracts from each bias what the rounding error of the weights makes of the mean input."""
+    layers = [layer for layer in file.layers if layer.bias is not None]
+    sums: dict[str, np.ndarray] = {}
+    count = 0
+    for values in file.values(samples):
+        count += 1
+        for name in {layer.source for layer in layers}:
+            mean = values[name].mean(axis=tuple(range(values[name].ndim - 1)), dtype="float64")
+            sums[name] = sums.get(name, 0.0) + mean
+    for layer in layers:
+        means = sums[layer.source] / count
+        if means.shape[-1] == layer.weights.shape[-1] and layer.bias is not None:
+            layer.bias = layer.bias - _shift(layer, means, bits)
+
+
+def _shift(layer: Layer, means: np.ndarray, bits: int) -> np.ndarray:
+    error = (layer.rounded(bits) - layer.weights) * means
+    axes = tuple(axis for axis in range(error.ndim) if axis != layer.out_axis)
+    return error.sum(axis=axes)
