@@ -28,7 +28,8 @@ class LossScale(keras.callbacks.Callback):
     last = 1.0
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.last = float(getattr(self.model.optimizer, "dynamic_scale", 1.0))
+        scale = getattr(self.model.optimizer, "dynamic_scale", 1.0)
+        self.last = float(keras.ops.convert_to_numpy(scale))
 
 
 def main(quick: bool) -> dict[str, float]:
@@ -36,7 +37,7 @@ def main(quick: bool) -> dict[str, float]:
     if not tf.config.list_physical_devices("GPU"):
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    epochs = 4 if quick else 15
+    epochs = 3 if quick else 15
     one, _ = train(epochs, strategy="none", precision="float32")
     print(f"one device, float32: accuracy {one:.3f}")
     mirrored = tfbig.training.strategy("mirrored")
@@ -49,7 +50,7 @@ def train(epochs: int, strategy: str | tf.distribute.Strategy, precision: str) -
     """Returns the accuracy on the test split, and the last loss scale."""
     data = tfbig.data.load("digits", batch_size=EXAMPLES)
     keras.utils.set_random_seed(0)
-    model = tfbig.models.build("resnet", input_shape=data.spec.input_shape, classes=data.spec.classes, width=0.5)
+    model = tfbig.models.build("mlp", input_shape=data.spec.input_shape, units=(256, 128))
     scale = LossScale()
     options = {"strategy": strategy, "precision": precision, "callbacks": [scale]}
     tfbig.training.fit(model, data, epochs=epochs, learning_rate=5e-3, schedule="cosine", verbose=2, **options)

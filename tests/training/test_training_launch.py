@@ -1,7 +1,11 @@
 """Workers that are killed are started again, and the job ends as if nothing had happened."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -64,6 +68,19 @@ def test_each_worker_knows_its_place(tmp_path):
     assert [config["task"] for config in configs] == [{"type": "worker", "index": index} for index in range(3)]
     assert len(set(configs[0]["cluster"]["worker"])) == 3
     assert configs[0]["cluster"] == configs[1]["cluster"] == configs[2]["cluster"]
+
+
+def test_workers_end_with_the_program_that_launched_them(tmp_path):
+    alive = f"import os, time; open(r'{tmp_path}/' + str(os.getpid()), 'w'); time.sleep(600)"
+    code = f"import sys; from tfbig.training.launch import launch; launch([sys.executable, '-c', {alive!r}], workers=2)"
+    launcher = subprocess.Popen([sys.executable, "-c", code])
+    while len(list(tmp_path.iterdir())) < 2 and launcher.poll() is None:
+        time.sleep(0.1)
+    launcher.terminate()
+    assert launcher.wait(timeout=120) == 128 + signal.SIGTERM
+    for worker in tmp_path.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(worker.name), 0)
 
 
 def test_workers_that_always_die_end_with_what_they_said(tmp_path):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tfbig.errors import InvalidArgument, TfbigError
@@ -59,15 +62,12 @@ def _attempt(command: list[str], count: int) -> str | None:
     with tempfile.TemporaryDirectory(prefix="tfbig-workers-") as folder:
         logs = [Path(folder) / f"{index}.log" for index in range(count)]
         processes: list[subprocess.Popen] = []
-        try:
+        with _ended_by_signals(), contextlib.ExitStack() as stack:
+            stack.callback(_end, processes)
             for index, log in enumerate(logs):
                 task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
                 processes.append(_start(command, {**os.environ, "TF_CONFIG": json.dumps(task)}, log, index))
             failed = _first_failure(processes)
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
         if failed is None:
             return None
         told = logs[failed].read_text(errors="replace").strip().splitlines()[-20:]
@@ -83,6 +83,25 @@ def _start(command: list[str], environment: dict[str, str], log: Path, index: in
                 f"`command` must start a program, received {command!r}: {error.strerror}. To run Python, begin with "
                 "sys.executable."
             ) from error
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A polite request to end, which Python alone obeys without a word to its workers, is an exit like any other."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(processes: list[subprocess.Popen]) -> None:
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def _first_failure(processes: list[subprocess.Popen]) -> int | None:
