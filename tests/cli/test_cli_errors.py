@@ -203,7 +203,7 @@ def test_folder_of_a_killed_run(refused, tmp_path):
     refused(
         "`result.partial` holds the finished stages of a run that was killed. Go on from there with --resume", FAILED
     )
-    refused("`result.partial` holds a run with another model", FAILED, "--resume")
+    refused("`result.partial` holds a run with another recipe. Give the same recipe", FAILED, "--resume")
 
 
 @pytest.mark.parametrize(

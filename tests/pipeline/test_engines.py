@@ -52,10 +52,10 @@ def test_each_stage_keeps_what_earlier_ones_made(
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_accuracy_after_the_same_training_is_within_noise(
+def test_accuracy_after_the_same_training_is_that_of_tfmot_or_better(
     name: str, small_model: keras.Model, fresh_digits: Any
 ) -> None:
-    """Three seeds each; the means may differ by what seeds differ, and by two of the 160 test images."""
+    """Three seeds each; ours may be lower by what seeds differ, and by two of the 160 test images."""
     scores: dict[str, list[float]] = {engine: [] for engine in ENGINES}
     for engine in ENGINES:
         technique = STAGES[name](engine)
@@ -71,5 +71,5 @@ def test_accuracy_after_the_same_training_is_within_noise(
             x, y = next(iter(data.test.unbatch().batch(1000)))
             scores[engine].append(float(np.mean(np.argmax(finished(x, training=False), -1) == y.numpy())))
     noise = max(np.std(values) for values in scores.values())
-    assert abs(np.mean(scores["native"]) - np.mean(scores["tfmot"])) <= 2 * noise + 2 / 160, scores
+    assert np.mean(scores["native"]) >= np.mean(scores["tfmot"]) - 2 * noise - 2 / 160, scores
     assert min(np.mean(values) for values in scores.values()) > 0.7

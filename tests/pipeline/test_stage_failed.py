@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tfbig
-from tfbig.pipeline import compress as module
+from tfbig.pipeline import result as module
 from tfbig.pipeline.compress import compress
 from tfbig.pipeline.result import StageFailed
 
