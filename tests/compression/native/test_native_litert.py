@@ -56,6 +56,26 @@ def test_logits_agree_and_nothing_stays_float(body, tmp_path):
     assert np.mean(got.argmax(1) == expected.argmax(1)) >= 0.95
 
 
+@pytest.mark.parametrize(("dtype", "scheme", "bits"), [("int16x8", "int16x8", 16), ("int4", "int8 (int4 weights)", 8)])
+def test_other_integers_agree_too(dtype, scheme, bits, tmp_path):
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 128)
+    x = (rng.normal(size=(128, 8, 8, 3)) + y[:, None, None, None] / 2).astype("float32")
+    inputs = layers.Input((8, 8, 3))
+    prepared = tfbig.Quantize(dtype).prepare(keras.Model(inputs, layers.Dense(4)(residual(inputs))))
+    prepared.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    prepared.fit(x, y, epochs=4, verbose=0)
+    path = tfbig.export(prepared, tmp_path / "model.tflite")
+    inside = tfbig.inspect(path)
+    assert inside.scheme == scheme and inside.float_ops == ()
+    expected, (got,) = np.asarray(prepared(x[:64], training=False)), run_litert(path, [x[:64]])
+    low, high = prepared.machines[0].ranges.numpy()[-1]
+    step = (high - low) / 255 if bits == 8 else 2 * max(-low, high) / 65535
+    # The rounding of 16 bits is finer than the sums of float32 that Keras compares with.
+    assert np.max(np.abs(got - expected)) <= (3.01 if bits == 8 else 64) * step
+
+
 def test_an_untrained_quantized_model_is_not_exported(tmp_path):
     model = keras.Sequential([layers.Input((4,)), layers.Dense(3)], name="cold")
     with pytest.raises(tfbig.errors.InvalidModel, match="'cold' was prepared with Quantize but saw no data"):
