@@ -68,6 +68,15 @@ def test_training_goes_on_from_clusters_without_falling_back(model, data):
     assert accuracy[1] >= accuracy[0] - 0.05
 
 
+def test_zeros_stay_while_clusters_train(model, data):
+    pruned = run(tfbig.Prune(sparsity=0.6), model, data)
+    clustered = run(tfbig.Cluster(clusters=8), pruned, data)
+    for name in ("first", "second", "scores"):
+        before, after = (m.get_layer(name).kernel.numpy() for m in (pruned, clustered))
+        np.testing.assert_array_equal(before == 0, after == 0)
+        assert np.unique(after).size <= 8 and not np.array_equal(before, after)
+
+
 def test_entropy_penalty_makes_the_gzipped_file_smaller(model, data):
     sizes = []
     for penalty in (0.0, 0.05):

@@ -82,9 +82,11 @@ class Clustering(Machine):
             variable.assign(centroids)
             if populations is not None:
                 populations.assign(numbers)
-        shared = tf.where(alive, tf.gather(centroids, assignment, batch_dims=1), 0.0)
-        shared = self.unrows(kernel, shared)
-        return straight_through(weight, shared) if training else shared
+        shared = self.unrows(kernel, tf.gather(centroids, assignment, batch_dims=1))
+        if training:
+            shared = straight_through(weight, shared)
+        # No gradient reaches a weight that is zero, so that it stays so.
+        return tf.where(self.unrows(kernel, alive), shared, 0.0) if self.keep_zeros else shared
 
     def reach(self, rows: tf.Tensor, alive: tf.Tensor, populations: tf.Tensor) -> tf.Tensor:
         """By how much, in squared distance, each cluster is preferred: the shorter its code, the more."""
