@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 import tfbig
 from tfbig.data.image_files import read_image
 from tfbig.exporters.associated_files import read_associated_files
-from tfbig.measurement.subjects import subject_of
+from tfbig.measurement.subject import subject_of
 
 OUT = Path("saved_models/vision")
 
