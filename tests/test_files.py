@@ -8,7 +8,7 @@ import pytest
 
 from tfbig import files
 from tfbig.errors import OutputExists
-from tfbig.files import atomic_file, atomic_files, atomic_folder, refuse_existing
+from tfbig.files import atomic_file, atomic_files, atomic_folder, refuse_existing, set_aside
 
 
 def test_file_appears_whole(tmp_path):
@@ -105,3 +105,25 @@ def test_files_that_belong_together_appear_together(tmp_path):
         partial.write_text("new")
         partial.with_suffix(".h").write_text("new")
     assert os.listdir(tmp_path) == ["a.h"]
+
+
+def test_what_is_set_aside_comes_back_or_goes(tmp_path):
+    folder, before = tmp_path / "found", tmp_path / "found.before"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(KeyboardInterrupt), set_aside(folder, wanted=True):
+        raise KeyboardInterrupt
+    assert (folder / "mine.txt").read_text() == "mine" and not before.exists()
+    with pytest.raises(RuntimeError), set_aside(folder, wanted=True):
+        folder.mkdir()
+        raise RuntimeError
+    assert (before / "mine.txt").read_text() == "mine" and list(folder.iterdir()) == []
+    with pytest.raises(OutputExists, match="found.before` exists already"), set_aside(folder, wanted=True):
+        pass
+    before.rename(tmp_path / "elsewhere")
+    with set_aside(folder, wanted=True):
+        folder.mkdir()
+        (folder / "new.txt").write_text("new")
+    assert [path.name for path in folder.iterdir()] == ["new.txt"] and not before.exists()
+    with set_aside(folder, wanted=False):
+        assert (folder / "new.txt").exists()

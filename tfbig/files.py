@@ -66,6 +66,31 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
         _swap_folder(partial, target)
 
 
+@contextlib.contextmanager
+def set_aside(path: str | os.PathLike, *, wanted: bool) -> Iterator[None]:
+    """Keeps what the folder `path` holds beside it, as `NAME.before`, until the block has succeeded.
+
+    If the block fails before it has written anything, the folder is back in its place.
+
+    Raises:
+        OutputExists: `NAME.before` is there already, or `path` is the current folder.
+    """
+    target = Path(path)
+    if not wanted or not target.exists():
+        yield
+        return
+    refuse_existing(target, overwrite=True)
+    before = target.with_name(f"{target.name}.before")
+    refuse_existing(before, overwrite=False)
+    os.replace(target, before)
+    try:
+        yield
+    finally:
+        if not target.exists():
+            os.replace(before, target)
+    shutil.rmtree(before) if before.is_dir() else before.unlink(missing_ok=True)
+
+
 def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
     """Raises `OutputExists` if `path` is a file or a folder that is not empty, unless `overwrite`.
 

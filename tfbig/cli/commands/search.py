@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 
 from tfbig.cli import options
 from tfbig.errors import InvalidArgument
+from tfbig.files import set_aside
 
 HELP = "search for the best recipe under a budget of bytes, latency or quality"
 EXAMPLE = "tfbig search my_model.keras --data images:photos/ --budget max_bytes=70000 max_drop=0.01 --out searched"
@@ -63,24 +63,23 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     options.check_loss(arguments.loss)
     model = tfbig.load(arguments.model, unsafe=arguments.unsafe)
     data = options.load_data(arguments, model)
-    if arguments.overwrite:
-        shutil.rmtree(arguments.out, ignore_errors=True)
-    result = tfbig.search(
-        model,
-        data,
-        budget=budget,
-        objective=arguments.objective,
-        trials=arguments.trials,
-        epochs=arguments.epochs,
-        algorithm=arguments.algorithm,
-        space=space,
-        directory=arguments.out,
-        optimizer=arguments.optimizer,
-        learning_rate=arguments.learning_rate,
-        loss=arguments.loss,
-        seed=arguments.seed,
-        verbose=0 if arguments.quiet or arguments.json else 1,
-    )
+    with set_aside(arguments.out, wanted=arguments.overwrite):
+        result = tfbig.search(
+            model,
+            data,
+            budget=budget,
+            objective=arguments.objective,
+            trials=arguments.trials,
+            epochs=arguments.epochs,
+            algorithm=arguments.algorithm,
+            space=space,
+            directory=arguments.out,
+            optimizer=arguments.optimizer,
+            learning_rate=arguments.learning_rate,
+            loss=arguments.loss,
+            seed=arguments.seed,
+            verbose=0 if arguments.quiet or arguments.json else 1,
+        )
     if not arguments.json:
         print()
         print_report(result.report)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
 from tfbig.cli import options
 from tfbig.cli.commands.search import key_values
+from tfbig.files import set_aside
 
 HELP = "find the architecture, optimizer and learning rate for a data set"
 EXAMPLE = 'tfbig tune resnet --data fashion_mnist --space "depth=[8, 14]" "optimizer=[adam, momentum]" --out tuned'
@@ -46,21 +46,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     options.check_loss(arguments.loss)
     data = options.load_data(arguments)
-    if arguments.overwrite:
-        shutil.rmtree(arguments.out, ignore_errors=True)
-    result = tfbig.tune(
-        arguments.name,
-        data,
-        space=space,
-        trials=arguments.trials,
-        epochs=arguments.epochs,
-        seeds=arguments.seeds,
-        algorithm=arguments.algorithm,
-        directory=arguments.out,
-        loss=arguments.loss,
-        seed=arguments.seed,
-        verbose=0 if arguments.quiet or arguments.json else 1,
-    )
+    with set_aside(arguments.out, wanted=arguments.overwrite):
+        result = tfbig.tune(
+            arguments.name,
+            data,
+            space=space,
+            trials=arguments.trials,
+            epochs=arguments.epochs,
+            seeds=arguments.seeds,
+            algorithm=arguments.algorithm,
+            directory=arguments.out,
+            loss=arguments.loss,
+            seed=arguments.seed,
+            verbose=0 if arguments.quiet or arguments.json else 1,
+        )
     if not arguments.json:
         print(f"\n{result.table}\n\nThe model is {Path(arguments.out) / 'best.keras'}")
     rows = [{**dataclasses.asdict(row), "mean": row.mean, "spread": row.spread} for row in result.rows]
