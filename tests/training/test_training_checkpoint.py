@@ -209,3 +209,17 @@ def test_errors_name_the_argument(options, text, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidArgument, match=text):
         fit(tfbig.models.build("mlp", input_shape=(6,)), (X, Y), checkpoint=tmp_path / "file", verbose=0, **options)
+
+
+def test_stopped_between_the_last_batch_and_the_end_of_an_epoch(tmp_path, undisturbed):
+    class StopAtTheEnd(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.batch = batch
+
+        def on_test_begin(self, logs=None):
+            if self.batch == BATCHES - 1:
+                raise Stop
+
+    with pytest.raises(Stop):
+        train(tmp_path, StopAtTheEnd(), checkpoint_every=BATCHES)
+    same(*train(tmp_path, checkpoint_every=BATCHES), undisturbed)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import warnings
 import zipfile
 from pathlib import Path
@@ -86,6 +87,8 @@ class CheckpointFolder:
             ) from error
         for old in self.files()[: -self.keep]:
             old.unlink(missing_ok=True)
+        for half in self.path.glob(".epoch*-batch*-*"):  # A process that was killed while it wrote left it.
+            shutil.rmtree(half)
         return target
 
     def files(self) -> list[Path]:

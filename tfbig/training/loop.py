@@ -113,7 +113,9 @@ class Loop:
                     self.after_batch(position)
                 if model.stop_training:
                     break
-        found = {name: float(value) for name, value in model._get_metrics_result_or_logs(logs).items()}
+        # After a crash between an epoch's last batch and its end no batch is left; the metrics know of the others.
+        results = model._get_metrics_result_or_logs(logs) if logs else model.get_metrics_result()
+        found = {name: float(value) for name, value in results.items()}
         self.guard.check(found, Position(epoch, batch), always=True)
         return found
 
