@@ -4,7 +4,8 @@
 
 Each round runs every variant once, so that a busy machine slows all of them; the figures are medians of the ratios
 within a round, above 1 where tfbig is faster, by the clock and in processor time, which other programs disturb less.
-Keras is written as its users write it: `compile` and `fit` with arrays.
+Keras is written as its users write it: `compile` and `fit` with arrays. tfbig chooses XLA or not (`jit_compile="auto"`)
+in a first training that is said to be long, and is stopped when it has chosen.
 Memory and several devices are measured in processes of their own.
 """
 
@@ -85,7 +86,24 @@ def speed(name: str, rounds: int) -> dict[str, float]:
 
 def with_tfbig(name: str, model: keras.Model, x: Any, y: np.ndarray, batch: int, **options: Any) -> Callable[[], Any]:
     model.compile("adam", LOSS.get(name, "sparse_categorical_crossentropy"), metrics=["accuracy"])
-    return lambda: tfbig.training.fit(model, (x, y), batch_size=batch, verbose=0, **options)
+    turns = iter([{"epochs": 100_000, "jit_compile": "auto", "callbacks": [Stop(after=16)]}])
+
+    def turn() -> None:
+        tfbig.training.fit(model, (x, y), batch_size=batch, verbose=0, **options, **next(turns, {}))
+
+    return turn
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a training after some batches."""
+
+    def __init__(self, after: int):
+        super().__init__()
+        self.left = after
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.left -= 1
+        self.model.stop_training = self.left <= 0
 
 
 def with_keras(name: str, model: Any, x: Any, y: np.ndarray, batch: int, **options: Any) -> Callable[[], Any]:

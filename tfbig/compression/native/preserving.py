@@ -11,6 +11,7 @@ from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import Machine, straight_through
 
 _MOST_CLUSTERS = 256
+_BY_CHANCE = 1e-4
 
 
 class Preserving(Machine):
@@ -41,15 +42,17 @@ class Preserving(Machine):
 
 
 def has_zeros(kernel: Kernel) -> bool:
-    """Whether some weights, but not all, are exactly zero."""
+    """Whether some weights, but not all, are exactly zero; more than the few that an initializer draws by chance."""
     zeros = np.count_nonzero(kernel.variable.numpy() == 0)
-    return bool(0 < zeros < kernel.size)
+    return bool(kernel.size * _BY_CHANCE < zeros < kernel.size)
 
 
 def has_clusters(kernel: Kernel) -> bool:
     """Whether the tensor has far fewer distinct values than elements, as only clustering leaves it."""
-    distinct = np.unique(kernel.variable.numpy()).size
-    return 1 < distinct <= min(_MOST_CLUSTERS, kernel.size // 4)
+    values, most = kernel.variable.numpy().ravel(), min(_MOST_CLUSTERS, kernel.size // 4)
+    if np.unique(values[: 4 * _MOST_CLUSTERS]).size > most:  # Sorting all of them takes long.
+        return False
+    return bool(1 < np.unique(values).size <= most)
 
 
 def _labels(kernel: Kernel, clustered: bool) -> np.ndarray:
