@@ -15,7 +15,7 @@ from tfbig.errors import InvalidArgument
 from tfbig.exporters.calibrations import kl, minmax, mse, percentile
 from tfbig.exporters.litert_layers import FloatFile
 from tfbig.exporters.post_training import calibrations, repairs
-from tfbig.exporters.repairs import bias_correction, equalization, rounding
+from tfbig.exporters.repairs import bias_correction, equalization, reestimation, rounding
 from tfbig.exporters.repairs.rounding import _descend
 from tfbig.measurement.litert import run_litert
 
@@ -118,10 +118,9 @@ def test_bias_correction_restores_the_mean(float_file, samples):
     plain, corrected = FloatFile(float_file.read_bytes()), FloatFile(float_file.read_bytes())
     want = mean_output(plain)
     bias_correction.repair(corrected, samples, 4)
+    corrected.layers[2].bias = corrected.layers[2].chosen_bias  # Of this layer alone: what comes before stays exact.
     for file in (plain, corrected):
         file.layers[2].weights = file.layers[2].rounded(4)
-    for index in (0, 1):  # What comes before stays as it was: only this layer's own error is looked at.
-        corrected.layers[index].bias = plain.layers[index].bias
     assert np.sum((mean_output(corrected) - want) ** 2) < 0.5 * np.sum((mean_output(plain) - want) ** 2)
 
 
@@ -144,13 +143,74 @@ def test_rounding_finds_most_of_what_there_is_to_win():
 
 def test_rounded_weights_stay_on_their_grid(float_file, samples):
     file = FloatFile(float_file.read_bytes())
-    before = [layer.weights.copy() for layer in file.layers]
-    steps = [layer.scale(4) for layer in file.layers]
     rounding.repair(file, samples, 4)
-    for layer, old, step in zip(file.layers, before, steps, strict=True):
-        np.testing.assert_allclose(layer.scale(4), step)
-        np.testing.assert_allclose(layer.rounded(4), layer.weights, atol=1e-9)
-        assert np.max(np.abs(layer.weights - old) / step) < 1 + 1e-9
+    stored = FloatFile(file.pack()).layers
+    for layer, again in zip(file.layers, stored, strict=True):
+        np.testing.assert_allclose(again.rounded(4), layer.chosen_weights, rtol=1e-5, atol=1e-7)
+        assert np.all(again.scale(4) <= layer.scale(4) * (1 + 1e-6))
+        clipped = np.clip(layer.weights, *(sign * 7 * again.scale(4) for sign in (-1, 1)))
+        if layer.kind != "DEPTHWISE_CONV_2D":
+            assert np.max(np.abs(again.weights - clipped) / again.scale(4)) < 1 + 1e-5
+
+
+def pre_activations(file, index, samples, *, exact):
+    """Mean and spread of what a 1x1 convolution gives before its activation, by NumPy."""
+    layer = file.layers[index]
+    weights, bias = layer.constants(exact=exact)
+    made = np.concatenate(
+        [values[layer.source].reshape(-1, weights.shape[-1]) for values in file.values(samples, exact=exact)]
+    )
+    made = made @ weights.reshape(len(weights), -1).T + bias
+    return made.mean(0), made.std(0)
+
+
+def test_reestimation_restores_mean_and_spread(float_file, samples):
+    file = FloatFile(float_file.read_bytes())
+    for layer in file.layers:
+        layer.chosen_weights = layer.rounded(4)
+    rounded = pre_activations(file, 2, samples, exact=False)
+    file = FloatFile(float_file.read_bytes())
+    reestimation.repair(file, samples, 4)
+    wanted, repaired = (pre_activations(file, 2, samples, exact=exact) for exact in (True, False))
+    for want, without, found in zip(wanted, rounded, repaired, strict=True):
+        assert np.sum((found - want) ** 2) < 0.05 * np.sum((without - want) ** 2)
+
+
+def test_reestimation_leaves_the_integers_as_they_are(float_file, samples):
+    file = FloatFile(float_file.read_bytes())
+    before = [np.round(layer.weights / layer.scale(4)) for layer in file.layers]
+    reestimation.repair(file, samples, 4)
+    for layer, levels in zip(FloatFile(file.pack()).layers, before, strict=True):
+        np.testing.assert_array_equal(np.round(layer.weights / layer.scale(4)), levels)
+
+
+def test_a_layer_with_a_scheme_of_its_own_is_not_repaired(small_model, digits_arrays, tmp_path):
+    schemes = {"classifier": "float"}
+    plain, repaired = (
+        export(small_model, tmp_path, digits_arrays, PostTraining("int4", repairs=names, schemes=schemes))
+        for names in ((), "all")
+    )
+    kernels = [next(op for op in tfbig.inspect(path).ops if op.type == "FULLY_CONNECTED") for path in (plain, repaired)]
+    assert [op.arithmetic for op in kernels] == ["float", "float"]
+    want = small_model.get_layer("classifier").kernel.numpy().T.astype("<f4").tobytes()
+    assert want in plain.read_bytes() and want in repaired.read_bytes()
+
+
+def test_all_repairs_are_no_worse_than_the_best_one(depthwise, digits_arrays, tmp_path):
+    x = digits_arrays["x_test"]
+
+    def noise_with(names):
+        return noise(export(depthwise, tmp_path, digits_arrays, PostTraining("int4", repairs=names)), depthwise, x)
+
+    assert noise_with("all") <= 1.1 * min(noise_with([name]) for name in repairs.names())
+
+
+def test_repairs_take_their_turns_whatever_the_order_of_their_names(depthwise, digits_arrays, tmp_path):
+    first, second = (
+        export(depthwise, tmp_path, digits_arrays, PostTraining("int4", repairs=names))
+        for names in (["equalization", "rounding"], ["rounding", "equalization"])
+    )
+    assert first.read_bytes() == second.read_bytes()
 
 
 def histogram(values):

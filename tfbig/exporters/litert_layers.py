@@ -26,7 +26,10 @@ _ACTIVATIONS = {0: "none", 1: "relu", 3: "relu6"}
 
 @dataclasses.dataclass(eq=False)
 class Layer:
-    """A convolution, depthwise convolution or fully connected layer; changed weights are written by `FloatFile.pack`.
+    """A convolution, depthwise convolution or fully connected layer.
+
+    `weights` and `bias` are those of a network that computes what the model computes. What is written for them is
+    `chosen_weights` and `chosen_bias`, once a repair has set these.
 
     Weights are `(out, height, width, in)`, `(1, height, width, channels)` or `(out, in)`.
     """
@@ -39,6 +42,8 @@ class Layer:
     activation: str
     options: Any  # strides, dilations and padding
     buffers: tuple[int, int | None]  # of weights and bias
+    chosen_weights: np.ndarray | None = None
+    chosen_bias: np.ndarray | None = None
 
     @property
     def out_axis(self) -> int:
@@ -46,6 +51,8 @@ class Layer:
 
     def rounded(self, bits: int) -> np.ndarray:
         """The weights as they will be stored: one symmetric scale for each output channel."""
+        if self.chosen_weights is not None:
+            return self.chosen_weights
         scale = self.scale(bits)
         return np.round(self.weights / scale) * scale
 
@@ -53,11 +60,16 @@ class Layer:
         """The step of each output channel, with the axes of the weights."""
         others = tuple(axis for axis in range(self.weights.ndim) if axis != self.out_axis)
         largest = np.max(np.abs(self.weights), axis=others, keepdims=True)
-        return np.maximum(largest, 1e-12) / (2 ** (self.weight_bits(bits) - 1) - 1)
+        return np.maximum(largest, 1e-12) / self.largest_level(bits)
 
-    def weight_bits(self, bits: int) -> int:
-        """Depthwise weights have 8 bits at least."""
-        return 8 if self.kind == "DEPTHWISE_CONV_2D" else bits
+    def largest_level(self, bits: int) -> int:
+        """The largest integer; depthwise weights have 8 bits at least."""
+        return 2 ** ((8 if self.kind == "DEPTHWISE_CONV_2D" else bits) - 1) - 1
+
+    def constants(self, *, exact: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weights and bias: those of the model, or those that are written."""
+        weights = self.weights if exact or self.chosen_weights is None else self.chosen_weights
+        return weights, self.bias if exact or self.chosen_bias is None else self.chosen_bias
 
 
 class FloatFile:
@@ -79,10 +91,10 @@ class FloatFile:
             and readers[op.inputs[1]] == 1
         ]
 
-    def pack(self) -> bytes:
-        """The file with the layers' weights and biases as they are now."""
+    def pack(self, *, exact: bool = False) -> bytes:
+        """The file with the weights and biases that the repairs have chosen, or else with exact ones."""
         for layer in self.layers:
-            for buffer, values in zip(layer.buffers, (layer.weights, layer.bias), strict=True):
+            for buffer, values in zip(layer.buffers, layer.constants(exact=exact), strict=True):
                 if buffer is not None and values is not None:
                     self.model.buffers[buffer].data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)
         return pack(self.model)
@@ -95,9 +107,9 @@ class FloatFile:
             if after is not None and self.uses[layer.result] == 1:
                 yield layer, after
 
-    def values(self, samples: Samples) -> Iterator[dict[str, np.ndarray]]:
-        """The activations for each sample, by name."""
-        content = self.pack()
+    def values(self, samples: Samples, *, exact: bool = True) -> Iterator[dict[str, np.ndarray]]:
+        """The activations for each sample, by name, of the exact network or of that with the chosen weights."""
+        content = self.pack(exact=exact)
         for sample in samples:
             yield dict(activations(content, sample))
 

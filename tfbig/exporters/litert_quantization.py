@@ -70,11 +70,11 @@ def quantize(
         weights_only: why the scheme is "hybrid".
         integer_io: make inputs and outputs integers too.
         method: of choosing ranges from `samples`, one of `calibrations`.
-        repairs: what is done to the float file first, names of `repairs`.
+        repairs: what is done to the float file first, names of `repairs`; each knows its place in the order.
         schemes: globs of layer names, and how their ops are quantized instead: "float", or a scheme.
     """
     samples = list(samples)
-    content = _repaired(content, repairs, samples, _STATIC_BITS[scheme][0]) if repairs else content
+    content = _repaired(content, repairs, samples, _STATIC_BITS[scheme][0], schemes or {}) if repairs else content
     engine = _engine(content)
     if scheme not in _STATIC_BITS:
         _add_weight_scheme(engine, scheme)
@@ -90,7 +90,7 @@ def quantize(
     graph = complete(content, ranges)
     reasons = {op.name: _why_float(op, graph, scheme, float_layers or {}, whole_layers or {}) for op in graph.ops}
     float_ops = {name: reason for name, reason in reasons.items() if reason}
-    others = {op.name: other for op in graph.ops if (other := _scheme_of(op, schemes or {}))}
+    others = {op.name: other for op in graph.ops if (other := _scheme_of(op.name, schemes or {}))}
     float_ops.update((name, _CHOSEN[other]) for name, other in others.items() if other not in _STATIC_BITS)
     _add_static_scheme(engine, scheme, float_ops, integer_io)
     _add_other_schemes(engine, others)
@@ -162,16 +162,24 @@ def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict
         engine.update_quantization_recipe(exactly, _ALL, algorithm_key=AlgorithmName.NO_QUANTIZE)
 
 
-def _repaired(content: bytes, repairs: Sequence[str], samples: Sequence[dict[str, np.ndarray]], bits: int) -> bytes:
+def _repaired(
+    content: bytes,
+    repairs: Sequence[str],
+    samples: Sequence[dict[str, np.ndarray]],
+    bits: int,
+    schemes: Mapping[str, str],
+) -> bytes:
+    """The float file with other weights, but for layers that have a scheme of their own."""
     file = FloatFile(content)
-    for name in repairs:
-        repair_registry[name].repair(file, samples, bits)
+    file.layers = [layer for layer in file.layers if _scheme_of(layer.result, schemes) is None]
+    for module in sorted((repair_registry[name] for name in repairs), key=lambda module: module.ORDER):
+        module.repair(file, samples, bits)
     return file.pack()
 
 
-def _scheme_of(op: Op, schemes: Mapping[str, str]) -> str | None:
-    """The scheme of the last glob that names a layer of the op."""
-    pieces = {piece for part in op.name.split(";") for piece in part.strip().split("/")}
+def _scheme_of(op: str, schemes: Mapping[str, str]) -> str | None:
+    """The scheme of the last glob that names a layer of the op of this name."""
+    pieces = {piece for part in op.split(";") for piece in part.strip().split("/")}
     # Keras numbers the scopes of layers that are called again.
     names = pieces | {re.sub(r"_\d+$", "", piece) for piece in pieces}
     found = [scheme for glob, scheme in schemes.items() if any(fnmatch.fnmatchcase(name, glob) for name in names)]

@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--calibrate", metavar="METHOD", help="minmax (default), percentile, mse or kl, for integers")
     parser.add_argument(
-        "--repair", action="append", metavar="NAME", help="equalization, rounding or bias_correction; in this order"
+        "--repair",
+        action="append",
+        metavar="NAME",
+        help="equalization, rounding, reestimation, bias_correction, or all of them",
     )
     parser.add_argument(
         "--scheme", action="append", metavar="GLOB=SCHEME", help="another scheme, or float, for layers of this name"

@@ -10,21 +10,24 @@ import numpy as np
 
 from tfbig.exporters.litert_layers import FloatFile, Layer, Samples
 
+ORDER = 4
+
 
 def repair(file: FloatFile, samples: Samples, bits: int) -> None:
-    """Subtracts from each bias what the rounding error of the weights makes of the mean input."""
-    layers = [layer for layer in file.layers if layer.bias is not None]
+    """Subtracts from each bias what the rounding error of the weights makes of the mean input.
+
+    A bias that another repair has chosen already is left as it is: that repair knew the rounding error.
+    """
+    layers = [layer for layer in file.layers if layer.bias is not None and layer.chosen_bias is None]
     sums: dict[str, np.ndarray] = {}
-    count = 0
     for values in file.values(samples):
-        count += 1
         for name in {layer.source for layer in layers}:
             mean = values[name].mean(axis=tuple(range(values[name].ndim - 1)), dtype="float64")
             sums[name] = sums.get(name, 0.0) + mean
     for layer in layers:
-        means = sums[layer.source] / count
+        means = sums[layer.source] / len(samples)
         if means.shape[-1] == layer.weights.shape[-1] and layer.bias is not None:
-            layer.bias = layer.bias - _shift(layer, means, bits)
+            layer.chosen_bias = layer.bias - _shift(layer, means, bits)
 
 
 def _shift(layer: Layer, means: np.ndarray, bits: int) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Weights are rounded up or down as the layer's outputs want it, not each to its nearest integer.
 
-The error of a layer's outputs is a quadratic form in the rounding errors of its weights, whose matrix is the second
-moment of its inputs. Going over the weights in turn, each is rounded the other way where that makes the form smaller.
+The error of a layer's outputs is a quadratic form in the rounding errors of its weights, whose matrix is the covariance
+of its inputs, for the bias takes up the mean. Each output has the step with which that error is smallest: with few bits
+a few large weights are better cut off. Going over the weights in turn, each is rounded the other way where that makes
+the form smaller.
 
 Reference: Nagel et al. 2020, "Up or Down? Adaptive Rounding for Post-Training Quantization",
 https://arxiv.org/abs/2004.10568, equation 13; solved by coordinate descent instead of a relaxation.
@@ -9,85 +11,92 @@ https://arxiv.org/abs/2004.10568, equation 13; solved by coordinate descent inst
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
+from tfbig.exporters.layer_inputs import as_rows, from_rows, patches_of
 from tfbig.exporters.litert_layers import FloatFile, Layer, Samples
 
-_PATCHES = 4096  # of a layer's inputs, over all samples
+ORDER = 2
 _LARGEST = 2400  # weights of one output: the matrix has the square of it
 _SWEEPS = 4
-_SAME = 0  # the schema's padding
+_STEPS = np.linspace(1.0, 0.5, 11)  # shares of the step with which nothing is cut off
+_DAMPING = 0.01  # of the mean variance: what the samples did not show may come
+
+
+@dataclasses.dataclass
+class _Sums:
+    """Over the patches of one layer; a depthwise layer has one of each for every channel."""
+
+    count: int = 0
+    first: np.ndarray | float = 0.0  # (channels or 1, inputs)
+    second: np.ndarray | float = 0.0  # (channels or 1, inputs, inputs)
+
+    def add(self, patches: np.ndarray) -> None:
+        by_channel = np.moveaxis(patches, -1, 0) if patches.ndim == 3 else patches[None]
+        self.count += len(patches)
+        self.first = self.first + by_channel.sum(1, dtype="float64")
+        self.second = self.second + by_channel.swapaxes(1, 2) @ by_channel
 
 
 def repair(file: FloatFile, samples: Samples, bits: int) -> None:
     """Puts the weights of every layer onto their grid, so that rounding them later changes nothing."""
     layers = [layer for layer in file.layers if _inputs_of_one_output(layer) <= _LARGEST]
-    each = max(1, _PATCHES // max(1, len(samples)))
-    random = np.random.default_rng(0)
-    patches: dict[int, list[np.ndarray]] = {id(layer): [] for layer in layers}
-    for values in file.values(samples):
-        for layer in layers:
-            if layer.kind == "CONV_2D" and values[layer.source].shape[-1] != layer.weights.shape[-1]:
-                continue  # Groups of channels have weights of their own.
-            found = _patches(layer, values[layer.source])
-            chosen = random.permutation(len(found))[:each]
-            patches[id(layer)].append(found[chosen])
-    for layer in (layer for layer in layers if patches[id(layer)]):
-        _round(layer, np.concatenate(patches[id(layer)]).astype("float64"), bits)
+    sums = {layer: _Sums() for layer in layers}
+    for layer, patches in patches_of(file, layers, samples, exact=True):
+        sums[layer].add(patches)
+    for layer, found in sums.items():
+        if found.count:
+            _round(layer, np.asarray(found.first) / found.count, np.asarray(found.second) / found.count, bits)
 
 
 def _inputs_of_one_output(layer: Layer) -> int:
     return layer.weights[0].size if layer.kind != "DEPTHWISE_CONV_2D" else int(np.prod(layer.weights.shape[1:3]))
 
 
-def _patches(layer: Layer, value: np.ndarray) -> np.ndarray:
-    """What the weights of one output meet: `(patches, inputs)`, for depthwise layers `(patches, inputs, channels)`."""
-    if layer.kind == "FULLY_CONNECTED":
-        return value.reshape(-1, layer.weights.shape[-1])
-    height, width = layer.weights.shape[1:3]
-    rows, columns = layer.options.dilationHFactor, layer.options.dilationWFactor
-    tall, wide = (height - 1) * rows + 1, (width - 1) * columns + 1
-    if layer.options.padding == _SAME:
-        value = np.pad(value, ((0, 0), _halves(tall - 1), _halves(wide - 1), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(value[0], (tall, wide), axis=(0, 1))[..., ::rows, ::columns]
-    flat = windows.reshape(-1, windows.shape[2], height * width).swapaxes(1, 2)
-    return flat if layer.kind == "DEPTHWISE_CONV_2D" else flat.reshape(len(flat), -1)
+def _round(layer: Layer, mean: np.ndarray, moments: np.ndarray, bits: int) -> None:
+    rows, largest = as_rows(layer, layer.weights), layer.largest_level(bits)
+    if layer.bias is not None:
+        moments = moments - mean[:, :, None] * mean[:, None, :]
+    size = np.arange(moments.shape[-1])
+    moments[:, size, size] += _DAMPING * moments[:, size, size].mean(1, keepdims=True)
+    steps = _best_steps(rows, layer.scale(bits).reshape(-1, 1), moments, largest)
+    levels = _descend(rows / steps, moments, largest)
+    layer.chosen_weights = from_rows(layer, levels * steps)
+    if layer.bias is not None:
+        layer.chosen_bias = layer.bias - np.sum((levels * steps - rows) * mean, axis=1)
 
 
-def _halves(size: int) -> tuple[int, int]:
-    return size // 2, size - size // 2
+def _best_steps(rows: np.ndarray, widest: np.ndarray, moments: np.ndarray, largest: int) -> np.ndarray:
+    """The step of each output, `(outputs, 1)`, with which rounding to the nearest makes the least error."""
+    errors = []
+    for share in _STEPS:
+        steps = widest * share
+        wrong = np.clip(np.round(rows / steps), -largest, largest) * steps - rows
+        errors.append(np.sum(_times(wrong, moments) * wrong, axis=1))
+    return widest * _STEPS[np.argmin(errors, axis=0)][:, None]
 
 
-def _round(layer: Layer, inputs: np.ndarray, bits: int) -> None:
-    depthwise = layer.kind == "DEPTHWISE_CONV_2D"
-    moved = np.moveaxis(layer.weights, layer.out_axis, 0)
-    rows = moved.reshape(len(moved), -1)
-    scale = layer.scale(bits).reshape(-1, 1)
-    if depthwise:
-        moments = np.einsum("pkc,plc->ckl", inputs, inputs) / len(inputs)
-    else:
-        moments = (inputs.T @ inputs / len(inputs))[None]
-    levels = _descend(rows / scale, moments, 2 ** (layer.weight_bits(bits) - 1) - 1)
-    layer.weights = np.moveaxis((levels * scale).reshape(moved.shape), 0, layer.out_axis)
+def _times(rows: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    return np.matmul(rows[:, None], moments)[:, 0] if len(moments) > 1 else rows @ moments[0]
 
 
 def _descend(exact: np.ndarray, moments: np.ndarray, largest: int) -> np.ndarray:
     """The integers beside `exact`, `(outputs, inputs)`, of a small error under `moments`, `(outputs or 1, in, in)`."""
-    levels = np.round(exact)
-    gradient = (
-        np.matmul((levels - exact)[:, None], moments)[:, 0] if len(moments) > 1 else (levels - exact) @ moments[0]
-    )
+    inside = np.clip(exact, -largest, largest)
+    levels = np.round(inside)
+    gradient = _times(levels - exact, moments)
     for _ in range(_SWEEPS):
         changed = False
         for i in range(exact.shape[1]):
-            other = np.floor(exact[:, i]) + np.ceil(exact[:, i]) - levels[:, i]
+            other = np.floor(inside[:, i]) + np.ceil(inside[:, i]) - levels[:, i]
             step = other - levels[:, i]
             gain = 2 * step * gradient[:, i] + step**2 * moments[:, i, i]
-            take = (gain < -1e-12) & (np.abs(other) <= largest)
-            step = np.where(take, step, 0.0)
+            step = np.where(gain < -1e-12 * moments[:, i, i], step, 0.0)
             levels[:, i] += step
             gradient += step[:, None] * moments[:, i]
-            changed |= bool(take.any())
+            changed |= bool(step.any())
         if not changed:
             break
     return levels
