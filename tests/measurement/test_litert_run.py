@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import tfbig
 from tfbig.errors import ConversionFailed, InvalidArgument, InvalidData
 from tfbig.measurement import litert
 from tfbig.measurement.compare import compare
@@ -63,6 +64,27 @@ def test_several_inputs_by_order_and_by_name(two_headed, two_headed_file):
     for received in (by_order, by_name):
         for output, wanted in zip(received, expected, strict=True):
             np.testing.assert_allclose(output, wanted, atol=1e-6)
+
+
+def test_a_list_is_in_the_order_of_the_model(folder, convert):
+    inputs = [keras.Input((4,), name=name) for name in ("zeta", "alpha", "mid")]
+    units = [
+        keras.layers.Dense(3, kernel_initializer=keras.initializers.RandomNormal(seed=i))(x)
+        for i, x in enumerate(inputs)
+    ]
+    model = keras.Model(inputs, units[0] + 2 * units[1] - units[2])
+    x = [np.random.default_rng(i).random((5, 4), np.float32) for i in range(3)]
+    expected = np.asarray(model(x))
+    ours = tfbig.export(model, folder / "ours.tflite")
+    by_name = dict(zip(("zeta", "alpha", "mid"), x, strict=True))
+    np.testing.assert_allclose(run_litert(ours, x)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(run_litert(ours, by_name)[0], expected, atol=1e-5)
+    assert tfbig.measure(ours, (x, expected), latency=False).quality < 1e-5
+    foreign = folder / "foreign.tflite"
+    foreign.write_bytes(convert(model))
+    np.testing.assert_allclose(run_litert(foreign, by_name)[0], expected, atol=1e-5)
+    with pytest.raises(InvalidData, match=r"does not say in which order .* Give a dictionary: {'"):
+        run_litert(foreign, x)
 
 
 def test_inputs_that_do_not_fit_are_named(two_headed_file, float_file, images):

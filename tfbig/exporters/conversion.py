@@ -44,6 +44,8 @@ def convert(
         facts = {"quantization": "int8", "float_ops": {}}
     elif quantize and scheme != "float16":
         content, facts = litert_quantization.quantize(content, **quantize)
+    if len(probe) > 1:  # The converter keeps neither the order of the inputs nor that of their names.
+        facts = {"float_ops": {}, **facts, "inputs": list(probe)}
     content, renamed = tensor_names.shorten(encode_sparse(content, sparse=sparse))
     if facts:
         facts["float_ops"] = {renamed.get(name, name): reason for name, reason in facts["float_ops"].items()}

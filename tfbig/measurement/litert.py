@@ -41,8 +41,9 @@ def run_litert(
     else the samples run one by one. Recurrent state is cleared between invocations.
 
     Args:
-        inputs: one array `(samples, ...)` per input, in the order of the file (which is that of a Keras
-            model's `inputs`), or a dictionary by the names in the file's signature.
+        inputs: one array `(samples, ...)` per input: a dictionary by the names in the file's signature, or a list
+            in the order of the Keras model's `inputs`. A file that tfbig did not write takes a list only if the
+            arrays fit in one order.
         threads: of the interpreter; by default the machine's cores, 4 at most.
         timeout: seconds for the whole call.
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfbig.errors import InvalidData
 from tfbig.measurement.flatbuffer import LiteRTFile
+from tfbig.measurement.float_reasons import METADATA
 
+_MOST_ORDERED = 6  # inputs that all orders are tried of
 Inputs = Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Detail = dict[str, Any]  # one entry of the interpreter's get_input_details
 
 
 def arrange_inputs(file: LiteRTFile, details: Sequence[Detail], inputs: Inputs) -> list[np.ndarray]:
-    """The inputs in the order of the file: a list as it is, a dictionary by the names in the signature.
+    """The inputs in the order of the interpreter: a list by the model's order, a dictionary by the signature's names.
+
+    The interpreter's own order is an accident of the converter. The model's stands in the metadata of files that tfbig
+    wrote; for others a list must fit in one order only.
 
     Raises:
-        InvalidData: too many, too few, or a name that the file does not have.
+        InvalidData: too many, too few, a name that the file does not have, or a list that fits in several orders.
     """
     names = _names(file.input_names, details)
     if len(inputs) != len(details):
@@ -29,13 +36,61 @@ def arrange_inputs(file: LiteRTFile, details: Sequence[Detail], inputs: Inputs) 
             f"{len(inputs)}{received}. Give one array for each."
         )
     if not isinstance(inputs, Mapping):
-        return [np.asarray(array) for array in inputs]
+        return _in_order(file, details, [np.asarray(array) for array in inputs])
     if len(details) > 1 and (missing := [name for name in names if name not in inputs]):
         raise InvalidData(
             f"`{file.path}` has the inputs {', '.join(names)}, received {', '.join(inputs)}: "
             f"{', '.join(missing)} is missing. Rename the data's inputs."
         )
     return [np.asarray(inputs[name]) for name in (names if len(details) > 1 else inputs)]
+
+
+def _in_order(file: LiteRTFile, details: Sequence[Detail], arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """A list of arrays as the interpreter wants it."""
+    names = _names(file.input_names, details)
+    order = declared_order(file)
+    if order is not None and sorted(order) == sorted(names):
+        by_name = dict(zip(order, arrays, strict=True))
+        return [by_name[name] for name in names]
+    if len(arrays) > _MOST_ORDERED:
+        raise InvalidData(_ambiguous(file, names))
+    orders = [order for order in itertools.permutations(arrays) if _agree(_has_shape, order, details)]
+    if len(orders) > 1:
+        orders = [order for order in orders if _agree(_has_kind, order, details)]
+        if len(orders) != 1:
+            raise InvalidData(_ambiguous(file, names))
+    return list(orders[0]) if orders else arrays  # A shape that fits nowhere is named by the checks that follow.
+
+
+def _agree(fits: Callable[[np.ndarray, Detail], bool], arrays: Sequence[np.ndarray], details: Sequence[Detail]) -> bool:
+    return all(fits(array, detail) for array, detail in zip(arrays, details, strict=True))
+
+
+def declared_order(file: LiteRTFile) -> list[str] | None:
+    """The names of the inputs in the order of the Keras model, where tfbig wrote them down."""
+    try:
+        order = json.loads(file.metadata.get(METADATA, b"null").rstrip(b"\0"))["inputs"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return [str(name) for name in order] if isinstance(order, list) else None
+
+
+def _has_shape(array: np.ndarray, detail: Detail) -> bool:
+    expected = tuple(int(size) for size in detail["shape_signature"]) or tuple(int(size) for size in detail["shape"])
+    inner = zip(expected[1:], array.shape[1:], strict=False)
+    return len(expected) == array.ndim and all(want in (-1, size) for want, size in inner)
+
+
+def _has_kind(array: np.ndarray, detail: Detail) -> bool:
+    takes_whole = np.dtype(detail["dtype"]).kind in "iub" and not detail["quantization"][0]
+    return bool(takes_whole == (array.dtype.kind in "iub"))
+
+
+def _ambiguous(file: LiteRTFile, names: Sequence[str]) -> str:
+    return (
+        f"`{file.path}` does not say in which order its inputs {', '.join(names)} are to be given, and a list fits in "
+        f"several. Give a dictionary: {{{', '.join(f'{name!r}: ...' for name in names)}}}."
+    )
 
 
 def order_outputs(file: LiteRTFile, details: Sequence[Detail]) -> list[Detail]:
