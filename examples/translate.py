@@ -1,12 +1,14 @@
-"""From English to French: a T5-style encoder-decoder that writes word by word, from two LiteRT files with a cache.
+"""From English to French: a T5-style encoder-decoder that writes word by word, from one LiteRT file with a cache.
 
     python examples/translate.py --pairs FILE      lines of source<TAB>target, in UTF-8
     python examples/translate.py --quick           numbers in words, which it makes itself; also the default, with more
+    python examples/translate.py predict "two hundred and one" saved_models/translate/int8.tflite
 
 Numbers are a small language with real irregularities ("quatre-vingt-dix-sept", "deux cents" but "deux cent un"), and
 the test split holds numbers that training never saw. Prints exact match and BLEU by greedy and by beam search (BLEU
-needs sacrebleu: pip install sacrebleu), first of the Keras model, then of encode.tflite and decode_step.tflite with
-NumPy alone. The files are in saved_models/translate.
+needs sacrebleu: pip install sacrebleu), first of the Keras model, then of float.tflite and int8.tflite with NumPy
+alone, and how many of their sentences are token by token those of the Keras model. Each file has two signatures,
+`encode` and `decode_step`, and carries its tokenizer. They are in saved_models/translate.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ Pairs = list[tuple[str, str]]
 
 
 def main(file: str | None, quick: bool, epochs: int | None) -> dict[str, float]:
-    """Trains, prunes, exports and translates; returns the share of exact translations of each."""
+    """Trains, prunes, exports and translates; returns the share of exact translations of each, by greedy search."""
     pairs = read(Path(file)) if file else [(english(n), french(n)) for n in range(1000 if quick else 10_000)]
     pairs = [pairs[n] for n in np.random.default_rng(0).permutation(len(pairs))]
     tests = min(len(pairs) // 5, 100 if quick else 500)
@@ -88,33 +90,36 @@ def main(file: str | None, quick: bool, epochs: int | None) -> dict[str, float]:
     )
     print(result)
     result = result.save(OUT, overwrite=True)
-    found = {"Keras": told("Keras", test, tokenizer, result.model.parts().writer(start=START, end=END))}
+    writers = {"Keras": result.model.parts().writer(start=START, end=END)}
     for quantize in (None, "int8"):
-        name = quantize or "float"
-        encode, step = export_parts(result.model, tokenizer, train[:40], quantize)
-        found[name] = told(f"LiteRT, {name}", test, tokenizer, writer_of_files(encode, step))
+        file = write_file(result.model, tokenizer, train[:40], quantize)
+        writers[f"LiteRT, {file.stem}"] = writer_of(file)
+    return compare(writers, test, tokenizer)
+
+
+def compare(writers: dict[str, Writer], test: Pairs, tokenizer: Tokenizer) -> dict[str, float]:
+    """Prints how good the translations of each writer are, and how many are token by token those of the first."""
+    sources = tokenizer.encode([source for source, _ in test])
+    wanted = [" ".join(tokenizer.split(target)) for _, target in test]
+    found, first = {}, {}
+    for name, writer in writers.items():
+        for search, beams in (("greedy", 1), ("4 beams", 4)):
+            tokens = dataclasses.replace(writer, beams=beams)(sources)
+            translated = words(tokens, tokenizer)
+            bleu = sacrebleu.corpus_bleu(translated, [wanted], tokenize="none", force=True).score
+            exact = float(np.mean([got == want for got, want in zip(translated, wanted, strict=True)]))
+            same = np.mean((tokens == first.setdefault(search, tokens)).all(1))
+            print(f"{name}, {search}: exact match {exact:.3f}  BLEU {bleu:.1f}  as Keras {same:.1%}", flush=True)
+            found.setdefault(name, exact)
+        print(f"  {test[0][0]} -> {translated[0].replace(' - ', '-')}")
     return found
 
 
-def told(name: str, test: Pairs, tokenizer: Tokenizer, writer: Writer) -> float:
-    """Prints how good the translations of a writer are, greedy and by beam search; returns the greedy exact match."""
-    exact = []
-    for search, beams in (("greedy", 1), ("4 beams", 4)):
-        translated = translate([source for source, _ in test], tokenizer, dataclasses.replace(writer, beams=beams))
-        wanted = [" ".join(tokenizer.split(target)) for _, target in test]
-        bleu = sacrebleu.corpus_bleu(translated, [wanted], tokenize="none", force=True).score
-        exact.append(float(np.mean([got == want for got, want in zip(translated, wanted, strict=True)])))
-        print(f"{name}, {search}: exact match {exact[-1]:.3f}  BLEU {bleu:.1f}", flush=True)
-    print(f"  {test[0][0]} -> {translated[0].replace(' - ', '-')}")
-    return exact[0]
+def words(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
+    return tokenizer.decode(np.where(tokens == END, 0, tokens))
 
 
-def translate(texts: list[str], tokenizer: Tokenizer, writer: Writer) -> list[str]:
-    written = writer(tokenizer.encode(texts))
-    return tokenizer.decode(np.where(written == END, 0, written))
-
-
-def export_parts(model: keras.Model, tokenizer: Tokenizer, some: Pairs, quantize: str | None) -> tuple[Path, Path]:
+def write_file(model: keras.Model, tokenizer: Tokenizer, some: Pairs, quantize: str | None) -> Path:
     """Writes the encoder and the decoder's step; what they are given while they translate `some` shows the ranges."""
     parts, seen = model.parts(), []
     writer = parts.writer(start=START, end=END)
@@ -126,29 +131,45 @@ def export_parts(model: keras.Model, tokenizer: Tokenizer, some: Pairs, quantize
     sources = tokenizer.encode([source for source, _ in some])
     dataclasses.replace(writer, decode_step=recorded)(sources)
     steps = [np.concatenate(column)[:: len(seen)] for column in zip(*seen, strict=True)]
-    name, inside = quantize or "float", {"tokenizer.json": tokenizer.to_json()}
-    files = []
-    for part, calibration in ((parts.encode, [sources]), (parts.decode_step, steps)):
-        path = OUT / name / f"{part.name.removeprefix(model.name + '_')}.tflite"
-        options = {"quantize": quantize, "calibration": calibration} if quantize else {}
-        files.append(tfbig.export(part, path, associated_files=inside, **options))
-        print(f"{path}: {path.stat().st_size:,} bytes")
-    return files[0], files[1]
+    file = tfbig.export(
+        {"encode": parts.encode, "decode_step": parts.decode_step},
+        OUT / f"{quantize or 'float'}.tflite",
+        quantize=quantize,
+        calibration={"encode": [sources], "decode_step": steps} if quantize else None,
+        associated_files={"tokenizer.json": tokenizer.to_json()},
+    )
+    print(f"{file}: {file.stat().st_size:,} bytes")
+    return file
 
 
-def writer_of_files(encode: Path, step: Path) -> Writer:
-    """Writes with two LiteRT files; the shape of the cache is that of the step's last two inputs."""
-    length = Tokenizer.from_json(read_associated_files(encode)["tokenizer.json"]).length
-    keys, _ = run_litert(encode, [np.zeros((1, length), np.int32)])
-    cache = [(length, keys.shape[-1])] * 2
+def writer_of(file: Path) -> Writer:
+    """Writes with a LiteRT file; the cache has the shape of what its encoder gives."""
+    length = tokenizer_of(file).length
+    keys, _ = run_litert(file, [np.zeros((1, length), np.int32)], signature="encode")
     return Writer(
-        encode=lambda source: run_litert(encode, [source]),
-        decode_step=lambda *inputs: run_litert(step, dict(zip(STEP_INPUTS, inputs, strict=True))),
-        cache=cache,
+        encode=lambda source: run_litert(file, [source], signature="encode"),
+        decode_step=lambda *inputs: run_litert(
+            file, dict(zip(STEP_INPUTS, inputs, strict=True)), signature="decode_step"
+        ),
+        cache=[(length, keys.shape[-1])] * 2,
         start=START,
         end=END,
         max_length=length,
     )
+
+
+def tokenizer_of(file: Path) -> Tokenizer:
+    inside = read_associated_files(file)
+    if "tokenizer.json" not in inside:
+        raise tfbig.errors.InvalidFile(f"`{file}` carries no tokenizer.json. Give a file that translate.py has saved.")
+    return Tokenizer.from_json(inside["tokenizer.json"])
+
+
+def predict(text: str, file: Path) -> None:
+    """Prints the translation of a text, by nothing but a LiteRT file."""
+    tokenizer = tokenizer_of(file)
+    (translation,) = words(writer_of(file)(tokenizer.encode([text])), tokenizer)
+    print(translation.replace(" - ", "-"))
 
 
 def dataset(pairs: Pairs, tokenizer: Tokenizer, shuffle: bool = False) -> tf.data.Dataset:
@@ -171,7 +192,10 @@ def read(path: Path) -> Pairs:
 
     pairs = [tuple(part.strip() for part in line.split("\t")[:2]) for line in read_text(path).splitlines() if line]
     if len(pairs) < 10 or not all(len(pair) == 2 and all(pair) for pair in pairs):
-        raise tfbig.errors.InvalidData(f"`{path}` must have lines of source<TAB>target, at least 10 of them.")
+        raise tfbig.errors.InvalidData(
+            f"`{path}` must have at least 10 lines of source<TAB>target, received {len(pairs)} lines, of which "
+            f"{sum(len(pair) == 2 and all(pair) for pair in pairs)} are such pairs. Separate the two by one tab."
+        )
     return pairs
 
 
@@ -209,13 +233,24 @@ def french(n: int) -> str:
     return " ".join([*([french(many)] if many > 1 else []), word + plural, *([french(rest)] if rest else [])])
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], epilog="or: translate.py predict TEXT [FILE]"
+    )
+    if sys.argv[1:2] == ["predict"]:
+        parser.add_argument("predict")
+        parser.add_argument("text")
+        parser.add_argument("file", nargs="?", default=OUT / "int8.tflite", type=Path, help="one that this has saved")
+        return parser.parse_args()
     parser.add_argument("--pairs", metavar="FILE", help="lines of source<TAB>target")
     parser.add_argument("--quick", action="store_true", help="numbers below 1000, a smaller network: under a minute")
     parser.add_argument("--epochs", type=int, help="passes over the pairs (default 15; 40 with --quick)")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = arguments()
     try:
-        main(given.pairs, given.quick, given.epochs)
+        predict(given.text, given.file) if hasattr(given, "text") else main(given.pairs, given.quick, given.epochs)
     except tfbig.errors.TfbigError as error:
         sys.exit(f"translate.py: {error}")

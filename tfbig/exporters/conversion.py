@@ -27,9 +27,39 @@ def convert(
         The facts that went into the file's metadata, and under "outputs" what the file computes for `probe` in LiteRT's
         default runtime: a file that does not load there is not delivered.
     """
+    content, facts = _converted(folder, quantize, sparse)
+    if len(probe) > 1:  # The converter keeps neither the order of the inputs nor that of their names.
+        facts = {"float_ops": {}, **facts, "inputs": list(probe)}
+    content = _written(output, content, facts)
+    return {**facts, "outputs": _run(content, probe)}
+
+
+def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str, Any]:
+    """Converts several frozen models to one LiteRT file with a signature for each; weights they share are stored once.
+
+    Args:
+        parts: by the name of the signature, the arguments of `convert` but for `output`.
+
+    Returns:
+        As `convert`, with a list of outputs for each signature.
+    """
+    from tfbig.exporters import signatures
+
+    converted = {name: _converted(part["folder"], part["quantize"], part["sparse"]) for name, part in parts.items()}
+    content, renamed = signatures.join({name: content for name, (content, _) in converted.items()})
+    facts: dict[str, Any] = {"float_ops": {}, "inputs": {name: list(part["probe"]) for name, part in parts.items()}}
+    for name, (_, own) in converted.items():
+        float_ops = {renamed[name].get(op, op): reason for op, reason in own.get("float_ops", {}).items()}
+        facts = {**facts, **own, "float_ops": {**facts["float_ops"], **float_ops}}
+    content = _written(output, content, facts)
+    return {**facts, "outputs": {name: _run(content, part["probe"], name) for name, part in parts.items()}}
+
+
+def _converted(folder: str, quantize: dict[str, Any] | None, sparse: bool | None) -> tuple[bytes, dict[str, Any]]:
+    """The file of the frozen model in `folder`, and the facts for its metadata."""
     import tensorflow as tf
 
-    from tfbig.exporters import litert_quantization, metadata, tensor_names
+    from tfbig.exporters import litert_quantization, tensor_names
     from tfbig.exporters.sparse_encoding import encode_sparse
 
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -44,21 +74,25 @@ def convert(
         facts = {"quantization": "int8", "float_ops": {}}
     elif quantize and scheme != "float16":
         content, facts = litert_quantization.quantize(content, **quantize)
-    if len(probe) > 1:  # The converter keeps neither the order of the inputs nor that of their names.
-        facts = {"float_ops": {}, **facts, "inputs": list(probe)}
     content, renamed = tensor_names.shorten(encode_sparse(content, sparse=sparse))
     if facts:
         facts["float_ops"] = {renamed.get(name, name): reason for name, reason in facts["float_ops"].items()}
-        content = metadata.attach(content, facts)
+    return content, facts
+
+
+def _written(output: str, content: bytes, facts: dict[str, Any]) -> bytes:
+    from tfbig.exporters import metadata
+
+    content = metadata.attach(content, facts) if facts else content
     Path(output).write_bytes(content)
-    return {**facts, "outputs": _run(content, probe)}
+    return content
 
 
-def _run(content: bytes, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+def _run(content: bytes, inputs: dict[str, np.ndarray], signature: str | None = None) -> list[np.ndarray]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content)
-    runner = interpreter.get_signature_runner()
+    runner = interpreter.get_signature_runner(signature)
     details = runner.get_input_details()
     made = runner.get_output_details()
     outputs = runner(**{name: _stored(value, details[name]) for name, value in inputs.items()})

@@ -20,7 +20,7 @@ from tfbig.files import atomic_files, refuse_existing
 
 
 def export(
-    model: keras.Model,
+    model: keras.Model | Mapping[str, keras.Model],
     path: str | os.PathLike,
     *,
     quantize: str | PostTraining | None = None,
@@ -38,11 +38,14 @@ def export(
 
     Args:
         model: a built Keras 3 model. One that was trained under `tfbig.Quantize` becomes an integer file by itself.
+            For LiteRT also several models by name, such as `{"encode": encoder, "decode_step": step}`: one file with a
+            signature for each, and weights that they share in it once.
         path: the file or folder to write; it appears whole or not at all.
         quantize: for LiteRT and C arrays: None, "dynamic", "float16", "int8", "int16x8", "int4", "weight_only_int8" or
             "weight_only_int4", or a `PostTraining` with its options; for ONNX and TensorRT: None or "int8".
         calibration: for "int8", "int16x8" and "int4" of a model that was not trained for it: a batched dataset or an
-            array of inputs that shows how large activations get; 128 examples of it are used.
+            array of inputs that shows how large activations get; 128 examples of it are used. By name for several
+            models.
         sparse: for LiteRT: store zeros compactly; None where it makes the file smaller and the gzipped file no larger,
             True wherever it makes the file smaller, False nowhere.
         opset: for ONNX and TensorRT: the version of ONNX's operators, 13 to 18; None: 17.
@@ -54,26 +57,46 @@ def export(
         The path; where TensorRT is not installed, that of the ONNX file which its engine is built from.
 
     Raises:
-        InvalidArgument: a suffix without a format, or an option that the format does not have.
+        InvalidArgument: a suffix without a format, an option that the format does not have, or several models for a
+            format that takes one.
         ConversionFailed: the converter refused or died, or what it wrote is not the model; nothing is kept.
         MissingPackage: the format needs an extra of tfbig; the message has the line that installs it.
         OutputExists: `path` exists and `overwrite` is false.
     """
     target = Path(path)
-    model = exportable(model, target)
-    check_keras_model(model)
+    several = isinstance(model, Mapping)
+    models = {name: exportable(one, target) for name, one in (model if several else {"": model}).items()}
+    for one in models.values():
+        check_keras_model(one)
     writer = format_of(target)
+    if several:
+        _check_names(models, writer, target)
     options = {"quantize": quantize, "calibration": calibration, "sparse": sparse, "opset": opset}
     given = {name: value for name, value in options.items() if value is not None}
     _check_options(given, writer, target)
     check_associated_files(associated_files or {}, target)
     refuse_existing(target, overwrite)
     with atomic_files(target, overwrite=overwrite) as partial:
-        writer.write(model, partial, **given)
+        writer.write_signatures(models, partial, **given) if several else writer.write(models[""], partial, **given)
         if associated_files:
             attach(partial, associated_files, target.suffix)
         written = sorted(file.name for file in partial.parent.iterdir())
     return target if target.name in written else target.with_name(written[0])
+
+
+def _check_names(models: Mapping[str, Any], writer: Any, target: Path) -> None:
+    if not hasattr(writer, "write_signatures"):
+        takers = sorted(
+            s for n in registry.names() if hasattr(registry[n], "write_signatures") for s in registry[n].suffixes
+        )
+        raise InvalidArgument(
+            f"`model` holds {len(models)} models, but '{target.name}' takes one. Files of {', '.join(takers)} take "
+            "several; export the others one by one."
+        )
+    if not models or not all(isinstance(name, str) and name for name in models):
+        raise InvalidArgument(
+            f"`model` must map names of signatures to models, such as {{'encode': model}}, received {list(models)}."
+        )
 
 
 def _check_options(given: Mapping[str, Any], writer: Any, target: Path) -> None:

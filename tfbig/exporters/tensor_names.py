@@ -23,12 +23,12 @@ def shorten(content: bytes) -> tuple[bytes, dict[str, str]]:
         taken = {name for name in names if ";" not in name}
         for tensor, name in zip(subgraph.tensors, names, strict=True):
             if ";" in name:
-                tensor.name = renamed[name] = _free(name.rsplit(";", 1)[-1], taken)
+                tensor.name = renamed[name] = free_name(name.rsplit(";", 1)[-1], taken)
                 taken.add(renamed[name])
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), renamed
 
 
-def _free(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
     """The name, or the first numbered one that is not taken."""
     if name not in taken:
         return name

@@ -1,7 +1,6 @@
 """A LiteRT file as tensors and operations, read from its flatbuffer and checked before any kernel sees it.
 
-The interpreter trusts the file: an index out of range or a tensor larger than its buffer corrupts memory
-    instead of
+The interpreter trusts the file: an index out of range or a tensor larger than its buffer corrupts memory instead of
 raising. So everything here is checked in Python first, and what is wrong becomes an `InvalidFile`.
 """
 
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfbig.errors import InvalidFile
+from tfbig.errors import InvalidFile, unknown
 
 IDENTIFIER = b"TFL3"
 _MAX_TENSOR_BYTES = 2**31  # LiteRT's own limit for one tensor.
@@ -89,13 +88,16 @@ class Graph:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LiteRTFile:
-    """Everything that was read: graphs (the first is the main one), the signature of the first, metadata."""
+    """Everything that was read: graphs (the first is the main one), the signature that was asked for, metadata."""
 
     path: str
     graphs: tuple[Graph, ...]
     input_names: dict[str, int]  # name in the signature -> tensor index; empty without a signature
     output_names: dict[str, int]
     metadata: dict[str, bytes]
+    signatures: tuple[str, ...] = ()  # the names of all
+    signature: str = ""  # the one whose names these are
+    graph: int = 0  # the number of its graph
 
     def operations(self) -> Iterator[tuple[int, Operation]]:
         """Every operation with the number of its subgraph."""
@@ -104,15 +106,23 @@ class LiteRTFile:
                 yield number, operation
 
 
-def read_litert(path: str | Path) -> LiteRTFile:
+def read_litert(path: str | Path, signature: str | None = None) -> LiteRTFile:
     """Reads a LiteRT file and checks that it is whole.
+
+    Args:
+        signature: whose names of inputs and outputs are wanted; by default that of the first graph.
 
     Raises:
         InvalidFile: missing, empty, not a LiteRT file, truncated or altered.
+        InvalidArgument: no such signature.
     """
     content = _read_bytes(Path(path))
     with damage_as_error(path):
-        return _convert(str(path), schema.ModelT.InitFromPackedBuf(content, 0), content)
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        names = tuple(_text(s.signatureKey) for s in model.signatureDefs or ())
+        if signature is None or signature in names:
+            return _convert(str(path), model, content, signature, names)
+    raise unknown(f"signature of `{path}`", signature, names)
 
 
 @contextlib.contextmanager
@@ -146,19 +156,25 @@ def _read_bytes(path: Path) -> bytes:
     return content
 
 
-def _convert(path: str, model: Any, content: bytes) -> LiteRTFile:
+def _convert(path: str, model: Any, content: bytes, signature: str | None, names: tuple[str, ...]) -> LiteRTFile:
     if not model.subgraphs or not model.buffers:
         raise ValueError("it has no graph")
     codes = [_operator_name(code) for code in model.operatorCodes or ()]
     tensors = [[_tensor(i, t, model, content) for i, t in enumerate(graph.tensors or ())] for graph in model.subgraphs]
     graphs = tuple(_graph(g, known, codes) for g, known in zip(model.subgraphs, tensors, strict=True))
-    signature = next((s for s in model.signatureDefs or () if s.subgraphIndex == 0), None)
+    listed = list(zip(names, model.signatureDefs or (), strict=True))
+    chosen = next((s for name, s in listed if (s.subgraphIndex == 0 if signature is None else name == signature)), None)
+    graph = chosen.subgraphIndex if chosen else 0
+    ends = _pick(tensors, graph)
     return LiteRTFile(
         path=path,
         graphs=graphs,
-        input_names=_signature_names(signature and signature.inputs, tensors[0]),
-        output_names=_signature_names(signature and signature.outputs, tensors[0]),
+        input_names=_signature_names(chosen and chosen.inputs, ends),
+        output_names=_signature_names(chosen and chosen.outputs, ends),
         metadata={_text(m.name): bytes(_data(model, m.buffer, content)) for m in model.metadata or ()},
+        signatures=names,
+        signature=_text(chosen.signatureKey) if chosen else "",
+        graph=graph,
     )
 
 

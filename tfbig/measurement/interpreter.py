@@ -30,9 +30,9 @@ _WARM_UP_RUNS, _WARM_UP_SECONDS = 5, 0.1
 _BLOCK_SECONDS = 0.002  # a turn of the paired timing lasts at least this long
 
 
-def predict(path: str, inputs: Inputs, threads: int) -> list[np.ndarray]:
+def predict(path: str, inputs: Inputs, threads: int, signature: str | None = None) -> list[np.ndarray]:
     """The outputs of a file for a batch of any size."""
-    return _runner_of(path, threads).predict(inputs)
+    return _runner_of(path, threads, signature=signature).predict(inputs)
 
 
 def output_names(path: str) -> list[str]:
@@ -61,16 +61,18 @@ def time_pair(path: str, other: str, inputs: Inputs | None, threads: int, rounds
     return results
 
 
-def _runner_of(path: str, threads: int, xnnpack: bool = True) -> Runner:
+def _runner_of(path: str, threads: int, xnnpack: bool = True, signature: str | None = None) -> Runner:
     status = Path(path).stat() if Path(path).is_file() else None
     version = (status.st_ino, status.st_mtime_ns, status.st_size) if status else None
-    return _load_runner(path, threads, xnnpack, version)
+    return _load_runner(path, threads, xnnpack, signature, version)
 
 
 @functools.lru_cache(maxsize=2)
-def _load_runner(path: str, threads: int, xnnpack: bool, version: tuple[int, ...] | None) -> Runner:
+def _load_runner(
+    path: str, threads: int, xnnpack: bool, signature: str | None, version: tuple[int, ...] | None
+) -> Runner:
     # `version` makes a file that was written anew a new key.
-    return Runner(path, threads, xnnpack)
+    return Runner(path, threads, xnnpack, signature)
 
 
 def _warm_up(runner: Runner, inputs: Inputs | None) -> float:
@@ -84,11 +86,14 @@ def _warm_up(runner: Runner, inputs: Inputs | None) -> float:
 
 
 class Runner:
-    """A file loaded by LiteRT's default runtime (XNNPACK), or by its kernels alone, with a fixed number of threads."""
+    """A file loaded by LiteRT's default runtime (XNNPACK), or by its kernels alone, with a fixed number of threads.
 
-    def __init__(self, path: str, threads: int, xnnpack: bool = True):
-        self.path, self.threads, self.xnnpack = path, threads, xnnpack
-        self.file = read_litert(path)
+    It runs the first graph, or that of a signature.
+    """
+
+    def __init__(self, path: str, threads: int, xnnpack: bool = True, signature: str | None = None):
+        self.path, self.threads, self.xnnpack, self.signature = path, threads, xnnpack, signature
+        self.file = read_litert(path, signature)
         self.takes_batches: bool | None = None  # None until a batch was tried
         self._load()
 
@@ -141,13 +146,25 @@ class Runner:
             self.interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise _refused(self.path, "load", error) from error
-        self.inputs = self.interpreter.get_input_details()
-        self.outputs = order_outputs(self.file, self.interpreter.get_output_details())
+        self._find_ends()
         self._own_shapes = [tuple(int(size) for size in d["shape"]) for d in self.inputs]
         self._own_batch = self._own_shapes[0][0] if self._own_shapes and self._own_shapes[0] else 1
         self._shapes = self._own_shapes
 
+    def _find_ends(self) -> None:
+        """The details of inputs and outputs, in the order of a Keras model."""
+        if self.signature is None:
+            self.inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
+        else:
+            self.named = self.interpreter.get_signature_runner(self.signature)
+            order = [tensor.index for tensor in self.file.graphs[self.file.graph].inputs]
+            details = {detail["index"]: detail for detail in self.named.get_input_details().values()}
+            self.inputs, outputs = [details[i] for i in order], list(self.named.get_output_details().values())
+        self.outputs = order_outputs(self.file, outputs)
+
     def _run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if self.signature is not None:
+            return self._run_signature(arrays)
         shapes = [array.shape for array in arrays]
         if shapes != self._shapes:
             for detail, shape in zip(self.inputs, shapes, strict=True):
@@ -160,6 +177,12 @@ class Runner:
         self.interpreter.reset_all_variables()
         self.interpreter.invoke()
         return [from_tensor(self.interpreter.get_tensor(d["index"]), d) for d in self.outputs]
+
+    def _run_signature(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        names = {index: name for name, index in self.file.input_names.items()}
+        given = {names[d["index"]]: to_tensor(a, d) for d, a in zip(self.inputs, arrays, strict=True)}
+        results = {self.file.output_names[name]: value for name, value in self.named(**given).items()}
+        return [from_tensor(results[d["index"]], d) for d in self.outputs]
 
     def _run_in_steps(self, arrays: Sequence[np.ndarray], batched: bool) -> list[np.ndarray]:
         samples, step = len(arrays[0]), _BATCH if batched else self._own_batch

@@ -31,6 +31,7 @@ def run_litert(
     path: str | os.PathLike,
     inputs: Sequence[np.ndarray] | Mapping[str, np.ndarray],
     *,
+    signature: str | None = None,
     threads: int | None = None,
     timeout: float = _TIMEOUT,
 ) -> list[np.ndarray]:
@@ -44,6 +45,7 @@ def run_litert(
         inputs: one array `(samples, ...)` per input: a dictionary by the names in the file's signature, or a list
             in the order of the Keras model's `inputs`. A file that tfbig did not write takes a list only if the
             arrays fit in one order.
+        signature: which one to run, of a file with several; by default the first graph.
         threads: of the interpreter; by default the machine's cores, 4 at most.
         timeout: seconds for the whole call.
 
@@ -54,11 +56,12 @@ def run_litert(
     Raises:
         InvalidFile: the file is missing, damaged or not a LiteRT file.
         InvalidData: the inputs do not fit the file.
+        InvalidArgument: the file has no such signature.
         ConversionFailed: LiteRT refuses the file, crashes on it, or does not finish.
     """
     threads = check_count("threads", threads or min(4, os.cpu_count() or 1))
     arrays = {k: np.asarray(v) for k, v in inputs.items()} if isinstance(inputs, Mapping) else list(inputs)
-    return in_child("interpreter:predict", str(path), arrays, threads, timeout=timeout)
+    return in_child("interpreter:predict", str(path), arrays, threads, signature, timeout=timeout)
 
 
 def time_litert(

@@ -72,6 +72,7 @@ def declared_order(file: LiteRTFile) -> list[str] | None:
         order = json.loads(file.metadata.get(METADATA, b"null").rstrip(b"\0"))["inputs"]
     except (ValueError, KeyError, TypeError):
         return None
+    order = order.get(file.signature) if isinstance(order, dict) else order  # a list for each signature
     return [str(name) for name in order] if isinstance(order, list) else None
 
 

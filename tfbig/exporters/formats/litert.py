@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,21 +56,63 @@ def write(
     Raises:
         ConversionFailed: the converter refused or died, or the file does not compute what the model computes.
     """
-    how = _quantization(model, quantize, calibration)
-    probe = dict(zip([spec.name for spec in input_specs(model, 1)], probe_inputs(model), strict=True))
     with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
-        save_frozen(model, Path(folder))
-        facts = run_isolated(
-            "tfbig.exporters.conversion:convert",
-            folder,
-            str(path.absolute()),
-            quantize=how,
-            probe=probe,
-            sparse=False if sparse is None and not _is_sparse(model) else sparse,
-        )
-    outputs = facts.pop("outputs")
-    check_outputs("LiteRT file", outputs, reference_outputs(model, list(probe.values())), exact=how is None)
+        part = _frozen(model, folder, quantize, calibration, sparse)
+        facts = run_isolated("tfbig.exporters.conversion:convert", output=str(path.absolute()), **part)
+    _check(model, part, facts.pop("outputs"), "LiteRT file")
     return facts
+
+
+def write_signatures(
+    models: Mapping[str, keras.Model],
+    path: Path,
+    *,
+    quantize: str | PostTraining | None = None,
+    calibration: Any = None,
+    sparse: bool | None = None,
+) -> dict[str, Any]:
+    """Writes one LiteRT file with a signature for each model; weights that they share are stored once.
+
+    Args:
+        calibration: as of `write`, by the name of the signature.
+        quantize, sparse: as of `write`, for all of them.
+    """
+    given = dict.fromkeys(models) if calibration is None else calibration
+    if not isinstance(given, Mapping) or set(given) != set(models):
+        received = f"{', '.join(map(str, given))}" if isinstance(given, Mapping) else type(given).__name__
+        raise InvalidArgument(
+            f"`calibration` must map each signature to its data, here {', '.join(models)}, received {received}."
+        )
+    with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
+        parts = {
+            name: _frozen(model, os.path.join(folder, str(number)), quantize, given[name], sparse)
+            for number, (name, model) in enumerate(models.items())
+        }
+        facts = run_isolated("tfbig.exporters.conversion:convert_together", parts, str(path.absolute()))
+    outputs = facts.pop("outputs")
+    for name, model in models.items():
+        _check(model, parts[name], outputs[name], f"signature '{name}' of the LiteRT file")
+    return facts
+
+
+def _frozen(
+    model: keras.Model, folder: str, quantize: str | PostTraining | None, calibration: Any, sparse: bool | None
+) -> dict[str, Any]:
+    """Freezes the model into `folder`; returns the arguments of the child's converter."""
+    how = _quantization(model, quantize, calibration)
+    save_frozen(model, Path(folder))
+    names = [spec.name for spec in input_specs(model, 1)]
+    return {
+        "folder": folder,
+        "quantize": how,
+        "probe": dict(zip(names, probe_inputs(model), strict=True)),
+        "sparse": False if sparse is None and not _is_sparse(model) else sparse,
+    }
+
+
+def _check(model: keras.Model, part: dict[str, Any], outputs: list[np.ndarray], kind: str) -> None:
+    expected = reference_outputs(model, list(part["probe"].values()))
+    check_outputs(kind, outputs, expected, exact=part["quantize"] is None)
 
 
 def _quantization(model: keras.Model, quantize: str | PostTraining | None, calibration: Any) -> dict[str, Any] | None:
