@@ -17,6 +17,7 @@ from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName, check_op_quantization_config
 
 from tfbig.exporters.calibration import calibrate
+from tfbig.exporters.embedding_lookups import as_embedding_lookups
 from tfbig.exporters.litert_layers import FloatFile
 from tfbig.exporters.packing import pack, unpack, with_arrays
 from tfbig.exporters.stand_ins import STAND_INS, disguise, give_unused_outputs_a_type, reveal
@@ -36,6 +37,7 @@ _CHOSEN = {
     "weight_only_int4": "its layer was named to have integer weights only",
 }
 _ANY, _ALL = ".*", qtyping.TFLOperationName.ALL_SUPPORTED
+_LOOKUP = qtyping.TFLOperationName.EMBEDDING_LOOKUP
 _UNSOUND = {"DIV": "LiteRT's integer division overflows unless the range of its result is very narrow"}
 _QUANTIZER_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}  # where it has a name of its own for an op
 
@@ -75,6 +77,7 @@ def quantize(
     """
     samples = list(samples)
     content = _repaired(content, repairs, samples, _STATIC_BITS[scheme][0], schemes or {}) if repairs else content
+    content = content if scheme in _STATIC_BITS else as_embedding_lookups(content)
     engine = _engine(content)
     if scheme not in _STATIC_BITS:
         _add_weight_scheme(engine, scheme)
@@ -146,6 +149,8 @@ def _add_weight_scheme(engine: quantizer.Quantizer, scheme: str, pattern: str = 
         engine.add_weight_only_config(pattern, _ALL, num_bits=8)
         if scheme == "weight_only_int4":
             engine.add_weight_only_config(pattern, _ALL, num_bits=4)
+        # Rows are looked up in integers and made floats one by one; else the whole table would be made floats first.
+        engine.add_dynamic_config(pattern, _LOOKUP, num_bits=4 if scheme == "weight_only_int4" else 8)
 
 
 def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict[str, str], integer_io: bool) -> None:
