@@ -12,6 +12,8 @@ from collections import defaultdict
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import tree
 
 from tfbig.compression.native.affine import is_affine
@@ -109,10 +111,18 @@ def factor_of(step: Step) -> float | None:
     name, args = _name_of(step.operation), step.arguments.args
     if name not in ("Multiply", "Divide", "TrueDivide") or len(args) != 2 or step.arguments.kwargs:
         return None
-    numbers = [value for value in args if isinstance(value, int | float) and value]
-    if len(numbers) != 1 or (name != "Multiply" and numbers[0] is args[0]):
+    numbers = [_plain_number(value) for value in args]
+    known = [number for number in numbers if number]
+    if len(known) != 1 or (name != "Multiply" and numbers[0]):
         return None
-    return float(numbers[0]) if name == "Multiply" else 1.0 / numbers[0]
+    return known[0] if name == "Multiply" else 1.0 / known[0]
+
+
+def _plain_number(value: Any) -> float | None:
+    """A number, or a constant tensor of one element, which Keras makes of the numbers inside its layers."""
+    if isinstance(value, np.ndarray | np.generic | tf.Tensor) and len(value.shape) == 0:
+        value = np.asarray(value).item()
+    return float(value) if isinstance(value, int | float) else None
 
 
 class _Planner:
