@@ -69,6 +69,8 @@ def main(file: str | None, quick: bool, epochs: int) -> tfbig.Result:
 def predict(messages: list[str], file: Path, right: list[str] | None = None) -> None:
     """Reads messages with nothing but a LiteRT file."""
     inside = read_associated_files(file)
+    if not {"tokenizer.json", "labels.txt"} <= set(inside):
+        raise tfbig.errors.InvalidFile(f"`{file}` carries no tokenizer.json. Give a file that text.py has saved.")
     tokenizer = tfbig.data.Tokenizer.from_json(inside["tokenizer.json"])
     classes = inside["labels.txt"].split("\n")
     (probabilities,) = run_litert(file, [tokenizer.encode(messages)])

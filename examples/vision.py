@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import tfbig
-from tfbig.data.image_files import read_image
+from tfbig.data.image_files import read_image, readable
 from tfbig.exporters.associated_files import read_associated_files
 from tfbig.measurement.subject import subject_of
 
@@ -92,6 +92,7 @@ def predict(photo: Path, file: Path) -> None:
         raise tfbig.errors.InvalidFile(f"`{file}` carries no labels.txt. Give a model that vision.py has saved.")
     if not Path(photo).is_file():
         raise tfbig.errors.InvalidFile(f"There is no photo `{photo}`. Check the path.")
+    readable([str(photo)], corrupt="error")
     picture = read_image(str(photo), json.loads(inside["image.json"])["size"])
     (probabilities,) = subject_of(file).predict(picture.numpy()[None])
     print(f"{photo}, by {Path(file).name}:")
