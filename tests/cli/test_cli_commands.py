@@ -9,6 +9,7 @@ import pytest
 
 import tfbig
 from tfbig.pipeline import demo as demo_module
+from tfbig.report.report import Report
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +140,13 @@ def test_debug(command, model_file, digits_file, folder):
     assert re.search(r"^ +stem +CONV_2D +int8 +\d+\.\d ", told, re.MULTILINE)
     assert "Wrote exempt.yaml. Run it: tfbig compress" in told
     assert tfbig.Recipe.load(folder / "exempt.yaml").stages[0][0].exempt
-    values = json.loads(command("debug", model_file, "debugged.tflite", "--json"))
+    Report("small", ()).save(folder / "results" / "report.json")
+    (folder / "debugged.tflite").rename(folder / "results" / "model.tflite")
+    values = json.loads(command("debug", model_file, "results/model.tflite", "--json", "--report", "results"))
     assert values["scheme"] == "int8" and len(values["layers"]) >= 5
+    ranked = Report.load(folder / "results" / "report.json").sensitivity["model.tflite"]
+    assert [layer["layer"] for layer in ranked] == [layer["layer"] for layer in values["sensitivity"]]
+    assert "What rounding each layer costs" in (folder / "results" / "report.html").read_text()
 
 
 def test_measure_against_another_file_and_for_a_phone(command, model_file):

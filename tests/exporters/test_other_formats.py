@@ -10,6 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import tfbig
@@ -214,3 +215,39 @@ def test_options_name_the_formats_that_have_them(small_model, tmp_path):
         InvalidArgument, match="`opset` does not apply to 'm.tflite', received opset=17. .*.engine, .onnx."
     ):
         tfbig.export(small_model, tmp_path / "m.tflite", opset=17)
+
+
+@pytest.fixture(scope="module")
+def text_model():
+    texts = keras.Input((), dtype="string", name="text")
+    ids = layers.TextVectorization(vocabulary=["some", "text"], output_sequence_length=4)(texts)
+    return keras.Model(texts, layers.Dense(2)(layers.Embedding(4, 3)(ids)), name="words")
+
+
+@pytest.mark.parametrize("name", ["m.tflite", "m.onnx", "m.c"])
+def test_text_is_refused_where_it_cannot_be_cut_into_words(text_model, name, tmp_path):
+    with pytest.raises(InvalidModel, match="'words' takes text at its input 'text', .* tokenize beside it"):
+        tfbig.export(text_model, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["m.keras", "folder"])
+def test_text_goes_where_it_can(text_model, name, tmp_path):
+    assert tfbig.export(text_model, tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "folder"])
+def test_open_sizes_stay_open_where_the_format_has_them(name, tmp_path):
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inputs)), name="any_size")
+    path = tfbig.export(model, tmp_path / name)
+    x = np.random.default_rng(0).random((5, 7, 9, 3), np.float32)
+    if path.suffix:
+        received = tfbig.load(path)(x)
+    else:
+        loaded = tf.saved_model.load(str(path))
+        assert "serving_default" in loaded.signatures
+        received = loaded.serve(x)
+    np.testing.assert_allclose(received, model(x), atol=1e-6)
+    with pytest.raises(InvalidModel, match="'any_size' leaves the shape of its input .* LiteRT or ONNX file needs"):
+        tfbig.export(model, tmp_path / "m.tflite")

@@ -82,6 +82,7 @@ def test_report_speaks_of_files_that_are_there(folder):
     assert rows["2 quantize int8"]["file"] == "model.tflite"
     assert "Beside float, 2 quantize int8 is" in report["verdict"]
     assert set(report["inspections"]) == {"stages/float.tflite", "stages/1-prune-0.8.tflite", "model.tflite"}
+    assert all(op["milliseconds"] for op in report["inspections"]["model.tflite"]["ops"] if op["weights"])
 
 
 def test_saved_files_measure_as_reported(folder, fresh_digits):

@@ -23,7 +23,7 @@ def report(rows):
     none = {"weight_bytes": 0, "weight_dtype": None, "weight_bits": None, "weights": 0, "zero_fraction": None}
     absent = {**none, "distinct": None, "distinct_per_channel": None}
     softmax = operation(1, "SOFTMAX", arithmetic="float", reason=f"because of {HOSTILE}", **absent)
-    ops = (operation(0, "CONV_2D"), softmax)
+    ops = (operation(0, "CONV_2D", milliseconds=0.0123), softmax)
     inspection = Inspection("model.tflite", 96_488, "int8", True, ops, {"int8": 640, "int32": 64}, ())
     return Report(
         title=f"ResNet-8 {HOSTILE}",
@@ -35,4 +35,10 @@ def report(rows):
         notes=(f"Careful: {HOSTILE}",),
         files={"litert": "out/model.tflite"},
         inspections={"model.tflite": inspection},
+        sensitivity={
+            "model.tflite": [
+                {"layer": f"stem {HOSTILE}", "snr_db": 31.25, "share": 0.9},
+                {"layer": "harmless", "snr_db": None, "share": 0.0},
+            ]
+        },
     )

@@ -73,8 +73,9 @@ def test_every_part_is_there(report):
     source = html(report)
     titles = re.findall(r"<h2>(.*?)</h2>", source)
     assert titles == [
-        *("Stage by stage", "Quality against size", "Where the bytes are"),
-        *("Operations that stayed float", "Training", "Run it again", "Made with"),
+        *("Stage by stage", "Quality against size", "Where the bytes and the milliseconds are"),
+        *("What rounding each layer costs", "Operations that stayed float"),
+        *("Training", "Run it again", "Made with"),
     ]
     for expected in ("96,488", "-0.80", "91.21 %", "80.0 %", "CONV_2D", "because of", "no kernel", "2.21.0"):
         assert expected in source, expected
@@ -158,3 +159,23 @@ def test_it_takes_a_measurement_with_nothing_in_it():
     nothing = {"file": None, "quality": None, "quality_name": "", "bytes": None, "gzip_bytes": None}
     empty = measurement(**nothing, latency_ms=None, latency_p95_ms=None)
     Page(html(Report("t", (Row("a", empty), Row("b", empty)))))
+
+
+def test_where_the_milliseconds_are(report, page):
+    said = [part for part in page.text if part.strip()]
+    assert "ms alone" in said and "0.0123" in said
+    untimed = dataclasses.replace(report, inspections={"m": _without_times(report.inspections["model.tflite"])})
+    assert "ms alone" not in html(untimed)
+
+
+def _without_times(inspection):
+    return dataclasses.replace(
+        inspection, ops=tuple(dataclasses.replace(op, milliseconds=None) for op in inspection.ops)
+    )
+
+
+def test_what_rounding_each_layer_costs(report, page):
+    said = [part for part in page.text if part.strip()]
+    start = said.index("What rounding each layer costs")
+    assert f"stem {HOSTILE}" in said[start:] and "31.2" in said and "exact" in said
+    assert "What rounding each layer costs" not in html(dataclasses.replace(report, sensitivity={}))

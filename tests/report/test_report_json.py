@@ -36,6 +36,18 @@ def test_the_file_is_strict_json(report, tmp_path):
     assert math.isnan(report.histories["float"]["loss"][2])
 
 
+LATER = ("macs", "arena_bytes", "milliseconds", "sensitivity")  # what reports from before do not have
+
+
+def test_reports_from_before_later_fields_came_are_read(report):
+    values = report.to_dict()
+    del values["sensitivity"]
+    for op in values["inspections"]["model.tflite"]["ops"]:
+        del op["milliseconds"]
+    again = Report.from_dict(values)
+    assert again.sensitivity == {} and again.inspections["model.tflite"].ops[0].milliseconds is None
+
+
 def test_the_schema_names_every_field():
     described = {
         Report: (SCHEMA, {"schema_version", "tfbig", "verdict"}),
@@ -46,7 +58,7 @@ def test_the_schema_names_every_field():
     }
     for kind, (schema, more) in described.items():
         assert set(schema["properties"]) == {f.name for f in dataclasses.fields(kind)} | more, kind
-        assert schema["required"] == [name for name in schema["properties"] if name not in ("macs", "arena_bytes")]
+        assert schema["required"] == [name for name in schema["properties"] if name not in LATER]
 
 
 KINDS = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "null": type(None)}

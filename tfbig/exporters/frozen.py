@@ -23,8 +23,12 @@ def save_frozen(model: keras.Model, folder: Path, *, batch: int | None = 1) -> N
 
     Args:
         batch: size of the first axis of every input; None leaves it open.
+
+    Raises:
+        InvalidModel: an input whose size is open, or which takes text.
     """
     specs = input_specs(model, batch)
+    _refuse_text(model, specs)
 
     @tf.function(autograph=False)
     def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -36,6 +40,15 @@ def save_frozen(model: keras.Model, folder: Path, *, batch: int | None = 1) -> N
     frozen = convert_variables_to_constants_v2(concrete)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(tf.Module(), str(folder), signatures=frozen, options=options)
+
+
+def _refuse_text(model: keras.Model, specs: list[tf.TensorSpec]) -> None:
+    if texts := [spec.name for spec in specs if spec.dtype == tf.string]:
+        raise InvalidModel(
+            f"`model` '{model.name}' takes text at its input '{texts[0]}', and neither LiteRT nor ONNX can cut text "
+            "into words. Export the part behind the text layer, with whole numbers as input, and tokenize beside it "
+            "(tfbig.data.Tokenizer); or write a SavedModel, which can."
+        )
 
 
 def inference(model: keras.Model, values: list[Any]) -> Any:
@@ -55,12 +68,16 @@ def call_arguments(model: keras.Model, values: list[Any]) -> tuple[tuple, dict[s
     return keras.tree.pack_sequence_as(recorded_inputs(model), values)
 
 
-def input_specs(model: keras.Model, batch: int | None) -> list[tf.TensorSpec]:
-    """Shape, dtype and name of every input; raises `InvalidModel` where Keras does not know them."""
+def input_specs(model: keras.Model, batch: int | None, open_size: int | None = None) -> list[tf.TensorSpec]:
+    """Shape, dtype and name of every input.
+
+    Args:
+        open_size: what stands for sizes that the model leaves open; None raises `InvalidModel` there.
+    """
     symbols = _input_symbols(model)
     names = unique([re.sub(r"\W", "_", symbol.name.split("/")[-1]) for symbol in symbols])
     return [
-        tf.TensorSpec((batch, *_known(symbol, model)), symbol.dtype, name=name)
+        tf.TensorSpec((batch, *_known(symbol, model, open_size)), symbol.dtype, name=name)
         for symbol, name in zip(symbols, names, strict=True)
     ]
 
@@ -70,12 +87,19 @@ def unique(names: list[str]) -> list[str]:
     return [name if name not in names[:i] else f"{name}_{i}" for i, name in enumerate(names)]
 
 
-def probe_inputs(model: keras.Model, *, seed: int = 0) -> list[np.ndarray]:
-    """One random example for each input, within the ranges that a quantized model was trained with."""
+def probe_inputs(model: keras.Model, *, seed: int = 0, open_size: int | None = None) -> list[np.ndarray]:
+    """One random example for each input, within the ranges that a quantized model was trained with.
+
+    Args:
+        open_size: as of `input_specs`.
+    """
     machine = quantizing_machine(model)
     rng = np.random.default_rng(seed)
     values = []
-    for spec, symbol in zip(input_specs(model, 1), _input_symbols(model), strict=True):
+    for spec, symbol in zip(input_specs(model, 1, open_size), _input_symbols(model), strict=True):
+        if spec.dtype == tf.string:
+            values.append(np.full(spec.shape, b"some text", object))
+            continue
         point = machine.plan.by_tensor.get(id(symbol)) if machine and machine.plan else None
         if not spec.dtype.is_floating or _is_index(symbol, model):
             value = rng.integers(0, _smallest_vocabulary(model), spec.shape)
@@ -99,13 +123,13 @@ def _is_index(symbol: Any, model: keras.Model) -> bool:
     return any(symbol is x for layer in layers for node in layer._inbound_nodes for x in node.input_tensors)
 
 
-def _known(symbol: Any, model: keras.Model) -> tuple[int, ...]:
+def _known(symbol: Any, model: keras.Model, open_size: int | None) -> tuple[int, ...]:
     """The shape without the batch axis."""
-    shape = tuple(symbol.shape[1:])
+    shape: tuple[Any, ...] = tuple(open_size if size is None else size for size in symbol.shape[1:])
     if None in shape:
         raise InvalidModel(
             f"`model` '{model.name}' leaves the shape of its input '{symbol.name}' open: {(None, *shape)}. A LiteRT "
-            "file needs all sizes but the batch: rebuild the model with a fixed input shape."
+            "or ONNX file needs all sizes but the batch: rebuild the model with a fixed input shape."
         )
     return shape
 

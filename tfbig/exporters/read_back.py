@@ -14,6 +14,7 @@ from tfbig.errors import ConversionFailed
 from tfbig.exporters.frozen import call_arguments, probe_inputs
 from tfbig.exporters.verification import check_outputs
 
+_OPEN_SIZE = 32  # of axes that the model leaves open
 _BATCH = 2  # samples: a file must take more than one
 
 
@@ -39,7 +40,7 @@ def check_saved_model(model: keras.Model, path: Path) -> None:
 
 
 def _probe(model: keras.Model) -> list[Any]:
-    one, other = (probe_inputs(model, seed=seed) for seed in range(_BATCH))
+    one, other = (probe_inputs(model, seed=seed, open_size=_OPEN_SIZE) for seed in range(_BATCH))
     return [tf.convert_to_tensor(np.concatenate(pair)) for pair in zip(one, other, strict=True)]
 
 

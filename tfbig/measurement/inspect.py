@@ -23,17 +23,26 @@ _CONVERSIONS = (*UNPACKING, "QUANTIZE", "CAST")
 _ABOUT_SHAPES = ("SHAPE", "RANK")
 
 
-def inspect(path: str | os.PathLike) -> Inspection:
+def inspect(path: str | os.PathLike, *, times: bool = False) -> Inspection:
     """Reads a LiteRT file in a child process and tells what each of its operations is and holds.
 
     A file is quantized when a weight or an activation is an integer with a scale. In a quantized file each
     operation that still computes in float has a `reason`: the one that `tfbig.export` wrote into the file, or
     what can be seen from the graph.
 
+    Args:
+        times: run each operation of the main graph alone and tell its `milliseconds`, on one thread.
+
     Raises:
         InvalidFile: the file is missing, damaged or not a LiteRT file.
+        ConversionFailed: LiteRT crashes on an operation that is timed.
     """
-    return dataclasses.replace(in_child("inspect:read_inspection", str(path)), file=str(path))
+    found = dataclasses.replace(in_child("inspect:read_inspection", str(path)), file=str(path))
+    if not times:
+        return found
+    known = in_child("op_times:time_operations", str(path), 1)
+    timed = [dataclasses.replace(op, milliseconds=None if op.subgraph else known.get(op.index)) for op in found.ops]
+    return dataclasses.replace(found, ops=tuple(timed))
 
 
 def read_inspection(path: str) -> Inspection:

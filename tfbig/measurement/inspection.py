@@ -33,6 +33,7 @@ class Op:
     distinct: int | None  # different stored values in one of its weight tensors
     distinct_per_channel: int | None  # the most in one output channel
     reason: str | None  # why it stayed float in a quantized file
+    milliseconds: float | None = None  # of the operation run alone, where it was timed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -162,7 +162,7 @@ class Result:
             notes=self.notes,
             files={r.name: name for name, r in zip(names, results, strict=True)},
             inspections={
-                name: dataclasses.replace(inspect(r.file), file=name)
+                name: dataclasses.replace(inspect(r.file, times=folder is not None), file=name)
                 for name, r in zip(names, results, strict=True)
                 if r.file.suffix == ".tflite"
             },

@@ -10,7 +10,7 @@ import yaml
 import tfbig
 from tfbig.files import atomic_file
 from tfbig.report.float_operations import FloatGroup, float_groups
-from tfbig.report.html_layers import layers
+from tfbig.report.html_layers import layers, sensitivity
 from tfbig.report.html_stages import cards, curve_panels, frontier, stage_table
 from tfbig.report.markup import Markup, element
 from tfbig.report.report import SCHEMA_VERSION, Report
@@ -26,7 +26,8 @@ def html(report: Report) -> str:
         *(element("p", note, class_="note") for note in report.notes),
         *section("Stage by stage", _STAGES, stage_table(report)),
         *section("Quality against size", _FRONTIER, frontier(report)),
-        *section("Where the bytes are", _LAYERS, layers(report)),
+        *section("Where the bytes and the milliseconds are", _LAYERS, layers(report)),
+        *section("What rounding each layer costs", _SENSITIVITY, sensitivity(report)),
         *section("Operations that stayed float", "", _floats(report)),
         *section("Training", "One panel per stage and metric.", curve_panels(report)),
         *section("Run it again", "", _recipe(report)),
@@ -45,7 +46,10 @@ def write_html(report: Report, path: str | os.PathLike) -> None:
 
 _STAGES = "Each row was measured on the saved file itself. Smaller and faster compare with the first row."
 _FRONTIER = "Left is smaller, up is better. The size is that of the gzipped file, on a logarithmic scale."
-_LAYERS = "The operations that hold constants, with the bytes that the file stores for them."
+_SENSITIVITY = (
+    "Each layer quantized alone, the others in float: the outputs' ratio of signal to noise, the worst first."
+)
+_LAYERS = "Operations that hold constants or take time: the bytes stored for them, and how long each takes alone."
 
 
 def head(report: Report) -> Markup:

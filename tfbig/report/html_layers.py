@@ -1,13 +1,14 @@
-"""The part of the report page that looks inside the files: bytes, bits and zeros, layer by layer."""
+"""The part of the report page that looks inside the files: bytes, milliseconds, bits and zeros, layer by layer."""
 
 from __future__ import annotations
 
 from tfbig.measurement.inspection import Inspection, Op
-from tfbig.report.figures import percent_text
+from tfbig.report.figures import latency_text, percent_text
 from tfbig.report.markup import Markup, element
 from tfbig.report.report import Report
 
-_HEADINGS = ("operation", "arithmetic", "bits", "zeros", "values", "bytes")
+_HEADINGS = ("operation", "arithmetic", "bits", "zeros", "values", "bytes", "ms alone")
+_WORTH_A_ROW = 0.01  # of all milliseconds, for an operation that holds no constants
 
 
 def layers(report: Report) -> Markup | None:
@@ -19,11 +20,32 @@ def layers(report: Report) -> Markup | None:
     return element("div", *parts)
 
 
+def sensitivity(report: Report) -> Markup | None:
+    """For each file that was debugged, what rounding each layer alone does to the outputs."""
+    parts = []
+    for file, ranked in report.sensitivity.items():
+        largest = max((layer["share"] for layer in ranked), default=0.0)
+        rows = [
+            element(
+                "tr",
+                element("td", layer["layer"], class_="text op"),
+                element("td", "exact" if layer["snr_db"] is None else f"{layer['snr_db']:.1f}"),
+                element("td", percent_text(layer["share"]), _bar(layer["share"] / max(largest, 1e-12), "")),
+            )
+            for layer in ranked
+        ]
+        headings = (element("th", "layer", class_="text"), element("th", "SNR dB"), element("th", "share of noise"))
+        table = element("table", element("thead", element("tr", *headings)), element("tbody", *rows))
+        parts.append(element("div", element("h3", file), element("div", table, class_="tall scroll"), class_="panel"))
+    return element("div", *parts) if parts else None
+
+
 def _file(name: str, inspection: Inspection, *, is_open: bool) -> Markup:
-    holding = [op for op in inspection.ops if op.weight_bytes]
+    total = sum(op.milliseconds or 0.0 for op in inspection.ops)
+    shown = [op for op in inspection.ops if op.weight_bytes or (op.milliseconds or 0.0) > _WORTH_A_ROW * total]
     summary = f"{name}: {inspection.scheme}, {inspection.bytes:,} bytes, {len(inspection.ops)} operations"
     none = element("p", "It holds no constants.")
-    table = element("div", _table(holding), class_="tall scroll") if holding else none
+    table = element("div", _table(shown), class_="tall scroll") if shown else none
     inside = element("div", _strip(inspection), table, class_="panel")
     return element("details", element("summary", summary), inside, open="open" if is_open else None)
 
@@ -42,9 +64,10 @@ def _strip(inspection: Inspection) -> Markup:
 
 
 def _table(ops: list[Op]) -> Markup:
-    largest = max(op.weight_bytes for op in ops)
-    head = [element("th", text, class_="text" if text in _HEADINGS[:2] else None) for text in _HEADINGS]
-    body = [element("tr", *_cells(op, largest)) for op in ops]
+    largest, slowest = max(op.weight_bytes for op in ops), max(op.milliseconds or 0.0 for op in ops)
+    headings = _HEADINGS if slowest else _HEADINGS[:-1]
+    head = [element("th", text, class_="text" if text in _HEADINGS[:2] else None) for text in headings]
+    body = [element("tr", *_cells(op, largest), *_time(op, slowest)) for op in ops]
     return element("table", element("thead", element("tr", *head)), element("tbody", *body))
 
 
@@ -61,8 +84,16 @@ def _cells(op: Op, largest: int) -> list[Markup]:
         element("td", op.weight_bits if has_weights else "-"),
         element("td", *zeros),
         element("td", f"{op.distinct:,}" if has_weights else "-"),
-        element("td", f"{op.weight_bytes:,}", _bar(op.weight_bytes / largest, "")),
+        element("td", f"{op.weight_bytes:,}", _bar(op.weight_bytes / max(1, largest), "")),
     ]
+
+
+def _time(op: Op, slowest: float) -> list[Markup]:
+    if not slowest:
+        return []
+    if op.milliseconds is None:
+        return [element("td", "-")]
+    return [element("td", latency_text(op.milliseconds), _bar(op.milliseconds / slowest, ""))]
 
 
 def _bar(share: float, style: str) -> Markup:

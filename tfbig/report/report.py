@@ -18,6 +18,7 @@ from tfbig.measurement.measure import Measurement
 from tfbig.report.verdict import verdict
 
 SCHEMA_VERSION = 1
+_LATER = ("sensitivity",)  # fields that came after the first reports of this version
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Report:
     notes: Sequence[str] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     inspections: Mapping[str, Inspection] = dataclasses.field(default_factory=dict)
+    sensitivity: Mapping[str, Sequence[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)  # by file
 
     @property
     def verdict(self) -> str:
@@ -66,7 +68,7 @@ class Report:
         """
         _check_version(values)
         try:
-            known = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+            known = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name not in _LATER}
             rows = tuple(_row(values) for values in known["rows"])
             inspections = {file: Inspection.from_dict(i) for file, i in known["inspections"].items()}
         except (KeyError, TypeError, AttributeError) as error:
@@ -74,7 +76,8 @@ class Report:
                 f"The report is not complete ({type(error).__name__}: {error}): expected what "
                 "`Report.to_dict` gives. Write it again with Report.save."
             ) from error
-        return cls(**{**known, "rows": rows, "inspections": inspections, "notes": tuple(known["notes"])})
+        later = {name: values[name] for name in _LATER if name in values}
+        return cls(**{**known, **later, "rows": rows, "inspections": inspections, "notes": tuple(known["notes"])})
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the JSON, whole or not at all."""

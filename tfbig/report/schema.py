@@ -72,6 +72,8 @@ _OP = _object(
     }
 )
 
+_OP["properties"]["milliseconds"] = _field(_NUMBER, "median of the operation run alone; null where it was not timed")
+
 _INSPECTION = _object(
     {
         "file": _STRING,
@@ -113,3 +115,11 @@ SCHEMA: dict[str, Any] = _object(
     },
     **{"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "tfbig report"},
 )
+_SENSITIVITY = _object(
+    {
+        "layer": _STRING,
+        "snr_db": _field(_NUMBER, "of the outputs with this layer alone quantized; null where that changes nothing"),
+        "share": _field("number", "of the noise of all layers, each alone, in [0, 1]"),
+    }
+)
+SCHEMA["properties"]["sensitivity"] = _map_of(_list_of(_SENSITIVITY), "from `tfbig debug`, by file, the worst first")

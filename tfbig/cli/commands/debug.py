@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=16, metavar="N", help="inputs to run (default 16)")
     parser.add_argument("--quantize", metavar="SCHEME", help="rank the layers for this scheme (default: the file's)")
     parser.add_argument("--recipe-out", metavar="FILE", help="write the recipe that exempts the worst layers, as .yaml")
+    parser.add_argument("--report", metavar="DIR", help="put the ranking into the report of this results folder")
     options.add_overwrite(parser)
     options.add_output(parser)
 
@@ -40,7 +42,23 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         print(diagnosis)
     if recipe_file is not None:
         _write(diagnosis, recipe_file, arguments)
+    if arguments.report:
+        _into_report(diagnosis, Path(arguments.report), Path(arguments.file))
     return diagnosis.to_dict()
+
+
+def _into_report(diagnosis: Any, folder: Path, file: Path) -> None:
+    """Adds the ranking to the report in `folder` and writes its pages anew."""
+    from tfbig.report.pages import write_pages
+    from tfbig.report.report import Report
+
+    report = Report.load(folder / "report.json")
+    inside = file.resolve().is_relative_to(folder.resolve())
+    name = str(file.resolve().relative_to(folder.resolve()) if inside else file)
+    ranked = [{"layer": s.layer, "snr_db": s.snr_db, "share": s.share} for s in diagnosis.sensitivity]
+    report = dataclasses.replace(report, sensitivity={**report.sensitivity, name: ranked})
+    report.save(folder / "report.json")
+    write_pages(report, folder)
 
 
 def _write(diagnosis: Any, path: Path, arguments: argparse.Namespace) -> None:

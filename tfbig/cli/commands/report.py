@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tfbig.cli import options
-from tfbig.files import atomic_file
 
 HELP = "print a result's table, and write its report.html and report.md from its report.json"
 EXAMPLE = "tfbig report saved_models/demo"
@@ -19,16 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    from tfbig.report.html import html
-    from tfbig.report.markdown import markdown
+    from tfbig.report.pages import write_pages
     from tfbig.report.report import Report
     from tfbig.report.table import print_report
 
     folder = Path(arguments.folder)
     report = Report.load(folder / "report.json")
-    for name, text in (("report.html", html(report)), ("report.md", markdown(report))):
-        with atomic_file(folder / name) as partial:
-            partial.write_text(text, encoding="utf-8")
+    write_pages(report, folder)
     if not arguments.json:
         print_report(report)
     if not (arguments.json or arguments.quiet):

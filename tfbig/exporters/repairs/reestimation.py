@@ -9,9 +9,9 @@ until its mean and variance before the activation are what they were:
 Scaling a channel scales the step of its weights and leaves the integers as they are. The inputs `x_rounded` are those
 that the rounded layers before make, so errors do not add up from layer to layer.
 
-Reference: Finkelstein et al. 2019, "Fighting Quantization Bias With Bias", https://arxiv.org/abs/1906.03193, section 3;
-Sun et al. 2019, "Hybrid 8-bit Floating Point (HFP8) Training and Inference for Deep Neural Networks", NeurIPS 32,
-section 3.3, where the statistics of BatchNormalization are tuned anew after rounding.
+Reference: Finkelstein et al. 2019, "Fighting Quantization Bias With Bias", https://arxiv.org/abs/1906.03193;
+Sun et al. 2019, "Hybrid 8-bit Floating Point (HFP8) Training and Inference for Deep Neural Networks", NeurIPS 32, where
+the statistics of BatchNormalization are tuned anew after rounding.
 """
 
 from __future__ import annotations
