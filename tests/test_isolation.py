@@ -58,7 +58,7 @@ def test_crash_is_told_with_the_last_words_and_the_next_call_works():
 
 
 def test_exit_is_told():
-    with pytest.raises(ConversionFailed, match="^`leave` ended its child process with exit code 7."):
+    with pytest.raises(ConversionFailed, match="^`leave` ended with exit code 7 in its child process."):
         run("leave")
     assert run("add", 1, b=2)[0] == 3
 

@@ -12,6 +12,7 @@ import os
 import pickle
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -134,15 +135,26 @@ class _Worker:
         return b"".join(parts)
 
     def _cause_of_death(self) -> str:
-        code = self.process.wait()
-        if code < 0:
-            return f"was killed by {signal.Signals(-code).name} in its child process"
-        return f"ended its child process with exit code {code}"
+        return f"{death(self.process.wait())} in its child process"
 
     def _tail(self, start: int, lines: int = 4) -> str:
         self.log.seek(start)
         text = self.log.read().decode(errors="replace").strip().splitlines()[-lines:]
         return "\nIts last words:\n  " + "\n  ".join(line[:300] for line in text) if text else ""
+
+
+def death(code: int) -> str:
+    """How a process ended, by its exit code: "was killed by SIGSEGV"."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("localhost", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def _what(target: str) -> str:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import tfbig
-from tfbig.tuning.trials import Log
+from tfbig.tuning.log import Log, bury
 
 SCRIPT = """
 import sys
@@ -50,11 +50,22 @@ def test_killed_search_goes_on_without_repeating_finished_trials(model_file, dig
     assert all(os.path.exists(path) for path in out.split("FILES ")[1].split())
 
 
-def test_trial_that_takes_the_process_down_is_given_up(tmp_path):
+def test_trial_that_two_processes_died_in_is_given_up(tmp_path):
     log = Log(tmp_path / "trials")
-    assert [log.start("0") for _ in range(4)] == [1, 2, 3, 4]
+    assert [log.begin("0") for _ in range(3)] == [None, None, "The process died in the middle of it 2 times."]
     log.forgive("0")
-    assert log.start("0") == 1
+    assert log.begin("0") is None
+
+
+def test_trial_of_a_process_whose_death_was_seen_is_given_up_at_once(tmp_path):
+    log = Log(tmp_path / "trials")
+    assert log.begin("3") is None
+    assert not bury(tmp_path / "trials", os.getpid() + 1, "was killed by SIGSEGV")
+    assert not bury(tmp_path / "elsewhere", os.getpid(), "was killed by SIGSEGV")
+    assert bury(tmp_path / "trials", os.getpid(), "was killed by SIGSEGV")
+    assert log.begin("3") == "The process was killed by SIGSEGV in the middle of it."
+    log.forgive("3")
+    assert list((tmp_path / "trials").iterdir()) == []
 
 
 def test_a_trial_that_never_ends_fails_and_the_others_run(small_model, fresh_digits, search_options, tmp_path):
@@ -63,8 +74,9 @@ def test_a_trial_that_never_ends_fails_and_the_others_run(small_model, fresh_dig
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr("tfbig.pipeline.compress.Run.run", lambda *_: sys.exit("as good as dead"))
         tfbig.search(small_model, fresh_digits(), **options)
-    assert (folder / "trials" / "0.started").read_text() == "x"
-    (folder / "trials" / "0.started").write_text("xxx")
+    begun = folder / "trials" / "0.begun"
+    assert begun.read_text() == f"{os.getpid()}\n"
+    begun.write_text("1\n2\n")
     result = tfbig.search(small_model, fresh_digits(), **options)
     assert [trial.score is None for trial in result.trials] == [True, False]
-    assert result.trials[0].reason == "The process died in the middle of it 3 times."
+    assert result.trials[0].reason == "The process died in the middle of it 2 times."

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import tfbig
-from tfbig.tuning.search import as_keras3, search
+from tfbig.tuning.as_keras3 import as_keras3
+from tfbig.tuning.search import search
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

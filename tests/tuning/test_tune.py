@@ -68,6 +68,21 @@ def test_own_builder_batches_and_a_failing_choice(fresh_digits):
     assert set(seen) == {8} and result.best.setting.values["batch_size"] == 64
 
 
+def test_builder_of_tf_keras(fresh_digits):
+    import tf_keras
+
+    def build(width):
+        layers = tf_keras.layers
+        return tf_keras.Sequential(
+            [tf_keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(width, "relu"), layers.Dense(10, "softmax")]
+        )
+
+    space = {"optimizer": "adam", "rate": 1.0, "schedule": "constant", "width": [8]}
+    result = tune(build, fresh_digits(), space=space, trials=1, epochs=2, seeds=1, verbose=0)
+    assert result.trials[0].reason is None and isinstance(result.model, keras.Model)
+    assert result.best.mean > 0.2
+
+
 def test_nothing_completed_is_an_error_with_the_reasons(fresh_digits, monkeypatch):
     monkeypatch.setattr("tfbig.training.fit", lambda *_, **__: 1 / 0)
     with pytest.raises(NoTrialCompleted, match="None of the 1 trials completed.*\n.*ZeroDivisionError"):

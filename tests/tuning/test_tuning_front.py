@@ -13,8 +13,8 @@ from tfbig.measurement.measure import Measurement
 from tfbig.tuning.budget import Budget
 from tfbig.tuning.front import costs, front, within
 from tfbig.tuning.importance import importance
+from tfbig.tuning.log import Trial
 from tfbig.tuning.shelf import Candidate
-from tfbig.tuning.trials import Trial
 
 
 def candidate(quality, size, stages=1, name="accuracy"):

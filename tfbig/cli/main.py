@@ -12,8 +12,10 @@ from typing import NoReturn
 
 import tfbig
 from tfbig.cli.terminal import only_our_words, print_json
+from tfbig.cli.watched import is_to_be_watched, run_watched
 from tfbig.errors import InvalidArgument, TfbigError, nearest
 from tfbig.registry import Registry
+from tfbig.tuning.workers import WORKER, end_with_parent, role
 
 GOOD, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 commands = Registry("tfbig.cli.commands", "command")
@@ -23,10 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0 good, 1 the work failed, 2 usage, 130 stopped by Ctrl-C."""
     try:
         arguments = build_parser().parse_args(argv)
+        if is_to_be_watched(arguments):
+            return run_watched(arguments, sys.argv[1:] if argv is None else argv)
+        end_with_parent()
         json = getattr(arguments, "json", False)
         with only_our_words(json=json):
             values = arguments.run(arguments)
-        if json:
+        if json and role() != WORKER:
             print_json(values)
         sys.stdout.flush()
         return GOOD
@@ -66,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(run=command.run, watched=getattr(command, "WATCHED", False))
     return parser
 
 

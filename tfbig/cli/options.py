@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from typing import Any
 
-from tfbig.errors import unknown
+from tfbig.errors import InvalidArgument, unknown
 
 _FILES_OF_IMAGES = ("images", "tfrecord", "tfds")  # Their images have no size of their own to be kept.
 
@@ -43,6 +44,57 @@ def add_training(parser: argparse.ArgumentParser, *, epochs: int) -> None:
     parser.add_argument(
         "--learning-rate", type=float, metavar="RATE", help="at the start (default: the optimizer's own)"
     )
+
+
+def add_search(parser: argparse.ArgumentParser, *, trials: str, space: str) -> None:
+    """The options of whatever tries many things and keeps the best.
+
+    Args:
+        trials, space: what these options mean there.
+    """
+    parser.add_argument("--trials", type=int, default=16, metavar="N", help=f"{trials} (default 16)")
+    parser.add_argument(
+        "--algorithm", default="bayesian", metavar="NAME", help="bayesian (default), random or hyperband"
+    )
+    parser.add_argument("--space", nargs="+", action="extend", default=[], metavar="CHOICE=VALUES", help=space)
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the result; a search that was stopped goes on there"
+    )
+    add_overwrite(parser)
+
+
+def search_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the options of `add_search` and its neighbours are to `tfbig.search` and `tfbig.tune`."""
+    return {
+        "trials": arguments.trials,
+        "epochs": arguments.epochs,
+        "algorithm": arguments.algorithm,
+        "space": key_values("space", arguments.space, example="bits=int8"),
+        "directory": arguments.out,
+        "loss": arguments.loss,
+        "seed": arguments.seed,
+        "verbose": 0 if arguments.quiet or arguments.json else 1,
+    }
+
+
+def key_values(option: str, pairs: Iterable[str], *, example: str) -> dict[str, Any]:
+    """`KEY=VALUE` arguments as a dictionary, the values read as YAML.
+
+    Raises:
+        InvalidArgument: an argument without "=", or a value that is no YAML.
+    """
+    import yaml
+
+    found = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            value = ""
+        if not value:
+            raise InvalidArgument(f"`--{option}` must be KEY=VALUE, such as {example}, received {pair!r}.")
+    return found
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

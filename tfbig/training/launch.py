@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tfbig.errors import InvalidArgument, TfbigError
+from tfbig.isolation import death, free_ports
 
 
 class WorkersFailed(TfbigError, RuntimeError):
@@ -58,7 +58,7 @@ def launch(command: Sequence[str], *, workers: int = 2, restarts: int = 3) -> in
 
 def _attempt(command: list[str], count: int) -> str | None:
     """Runs all workers once; says what failed, or None."""
-    cluster = {"worker": [f"localhost:{port}" for port in _free_ports(count)]}
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports(count)]}
     with tempfile.TemporaryDirectory(prefix="tfbig-workers-") as folder:
         logs = [Path(folder) / f"{index}.log" for index in range(count)]
         processes: list[subprocess.Popen] = []
@@ -71,7 +71,7 @@ def _attempt(command: list[str], count: int) -> str | None:
         if failed is None:
             return None
         told = logs[failed].read_text(errors="replace").strip().splitlines()[-20:]
-        return "\n".join([f"Worker {failed} {_death(processes[failed].returncode)}.", *told])
+        return "\n".join([f"Worker {failed} {death(processes[failed].returncode)}.", *told])
 
 
 def _start(command: list[str], environment: dict[str, str], log: Path, index: int) -> subprocess.Popen:
@@ -115,20 +115,3 @@ def _first_failure(processes: list[subprocess.Popen]) -> int | None:
         if all(code == 0 for code in codes):
             return None
         time.sleep(0.1)
-
-
-def _death(code: int) -> str:
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("localhost", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfbig.errors import InvalidFile
+from tfbig.errors import InvalidArgument, InvalidFile
 from tfbig.files import atomic_file
+from tfbig.tuning.workers import ALONE, WORKER, role, wait_for
 
 _IDENTITY = "search.json"
 _SHOWN = 60  # letters
@@ -27,15 +28,22 @@ class Folder:
 
     Raises:
         InvalidFile: `path` holds something else, or a search with another identity.
+        InvalidArgument: no `path` where several processes search together.
     """
 
     def __init__(self, path: str | os.PathLike | None, identity: Mapping[str, Any]):
+        if path is None and role() != ALONE:
+            raise InvalidArgument(
+                "`directory` must be a folder that all workers share, received None. Give the same one to each."
+            )
         self.path = Path(path) if path is not None else Path(tempfile.mkdtemp(prefix="tfbig-search-"))
         if path is None:
             weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
         here = json.loads(json.dumps(identity, default=str))
         if self.path.is_file():
             raise InvalidFile(f"`directory` '{self.path}' is a file, expected a folder. Choose another.")
+        if role() == WORKER:
+            wait_for(self.path / _IDENTITY)
         self.resumed = self.path.exists() and any(self.path.iterdir())
         if self.resumed:
             _check(self.path, here)

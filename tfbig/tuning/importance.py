@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfbig.tuning.trials import Trial
+from tfbig.tuning.log import Trial
 
 
 def importance(trials: Sequence[Trial]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from tfbig.files import atomic_file
 OBJECTIVE = "score"
 ALGORITHMS = ("random", "bayesian", "hyperband")
 _DRAWS = 400  # random values looked at for one trial before the space counts as exhausted
-_POOL = 200  # of which the Bayesian oracle takes the most promising one
+_POOL = 200  # random values that the Bayesian oracle looks at, besides the variations of the best trials
+_PARENTS = 3  # trials that are varied
+_BETA = 1.0  # standard deviations by which a guess may beat what is known: with few trials little can be explored
+_NOISE = 0.01  # variance of a score, as a share of all scores' variance: two seeds do not train alike
 
 Admit = Callable[[dict[str, Any]], bool]  # whether values are a plan worth a trial; remembers those that are not
 
@@ -84,7 +87,8 @@ class Random(Screened, oracles.RandomSearchOracle):
 class Bayesian(Screened, oracles.BayesianOptimizationOracle):
     """KerasTuner's Gaussian process, asked about plans that exist and that fit the budget.
 
-    The original optimizes over the unit cube, and most of what it finds there would be dropped.
+    The original optimizes over the unit cube, and most of what it finds there would be dropped. Here it judges plans
+    drawn at random and the best trials with one choice changed, which in a large space are seldom drawn.
 
     Reference:
         Snoek et al., "Practical Bayesian Optimization of Machine Learning Algorithms" (2012),
@@ -103,7 +107,8 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
         return self._random_populate_space()
 
     def _most_promising(self) -> list[dict[str, Any]]:
-        pool = {json.dumps(v, sort_keys=True): v for _ in range(_POOL) if (v := self._untried()) is not None}
+        drawn = [values for _ in range(_POOL) if (values := self._untried()) is not None]
+        pool = {json.dumps(values, sort_keys=True): values for values in [*drawn, *self._variations()]}
         if not pool:
             return []
         with warnings.catch_warnings():
@@ -112,6 +117,15 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
         candidates = list(pool.values())
         mean, deviation = self.gpr.predict(np.array([self._vector(v) for v in candidates]), return_std=True)
         return [candidates[i] for i in np.argsort(mean - self.beta * deviation)]
+
+    def _variations(self) -> Iterator[dict[str, Any]]:
+        """The best trials with one choice changed."""
+        for trial in self.get_best_trials(_PARENTS):
+            for hp in self._nonfixed_space():
+                for value in hp.values:
+                    values = {**trial.hyperparameters.values, hp.name: value}
+                    if self._compute_values_hash(values) not in self._tried_so_far:
+                        yield values
 
     def _vector(self, values: dict[str, Any]) -> list[float]:
         return [hp.value_to_prob(values.get(hp.name, hp.default)) for hp in self._nonfixed_space()]
@@ -141,8 +155,8 @@ def make_oracle(
     if algorithm == "random":
         return Random(max_trials=trials, **options)
     if algorithm == "bayesian":
-        initial = max(len(first), trials // 4, 2)
-        return Bayesian(max_trials=trials, first=first, num_initial_points=initial, **options)
+        initial = max(trials // 4, 2)
+        return Bayesian(max_trials=trials, first=first, num_initial_points=initial, alpha=_NOISE, beta=_BETA, **options)
     oracle = Hyperband(max_epochs=epochs, hyperband_iterations=1, **options)
     oracle.max_trials = trials
     return oracle

@@ -1,17 +1,26 @@
-"""What a person sees of a search while it goes on: a line per trial, the best so far, and the time left."""
+"""What a person sees of a search while it goes on: the trials so far, the best one, and the time left."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from tfbig.report.figures import count_text, latency_text, quality_text
+from tfbig.tuning.log import Trial
 from tfbig.tuning.shelf import Candidate
-from tfbig.tuning.trials import Trial
+from tfbig.tuning.workers import ALONE, role
+
+_ROWS = 15  # of the table: the last trials
 
 
 class Progress:
-    """Tells of trials as they end.
+    """Tells of trials: by a table that lives on a terminal, by a line for each elsewhere.
 
     Args:
         total: trials that there will be at most.
@@ -21,23 +30,58 @@ class Progress:
 
     def __init__(self, total: int, *, verbose: bool, done: int = 0):
         self.total, self.verbose, self.done = total, verbose, done
-        self.started, self.here = time.monotonic(), 0
-        if done:
-            self.say(f"{done} of {total} trials were finished before.")
+        self.started, self.here, self.since = time.monotonic(), 0, time.monotonic()
+        self.rows: list[tuple[str, ...]] = []
+        self.now = self.found = ""
+        console = Console()
+        self.live = None
+        if verbose and console.is_terminal and role() == ALONE:  # Several tables would write over each other.
+            self.live = Live(get_renderable=self._table, console=console, refresh_per_second=2)
+
+    def __enter__(self) -> Progress:
+        if self.live:
+            self.live.start()
+        if self.done:
+            self.say(f"{self.done} of {self.total} trials were finished before.")
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.now = ""
+        if self.live:
+            self.live.stop()
 
     def say(self, text: str) -> None:
-        """Prints a line, at once."""
+        """Prints a line, at once; above the table, if there is one."""
         if self.verbose:
             print(text, flush=True)
 
-    def ended(self, trial: Trial, last: Candidate | None, best: Candidate | None) -> None:
-        """Tells of a trial, of the best one within the budget, and of the time left at this pace."""
-        self.done, self.here = self.done + 1, self.here + 1
-        outcome = figures_text(last) if last else f"failed: {trial.reason}"
-        left = (time.monotonic() - self.started) / self.here * max(0, self.total - self.done)
-        self.say(f"Trial {self.done} of {self.total}: {trial.plan}: {outcome} ({trial.seconds:.1f} s)")
-        found = f"best within the budget: {best.name}, {figures_text(best)}" if best else "none within the budget yet"
-        self.say(f"  {found}; about {_duration(left)} left")
+    def doing(self, text: str) -> None:
+        """Notes what goes on, for the table."""
+        self.now, self.since = text, time.monotonic()
+
+    def ended(self, trial: Trial, outcome: str, found: str) -> None:
+        """Tells of a trial that `done` counts, of the best one so far, and of the time left at this pace."""
+        self.here += 1
+        self.rows.append((str(self.done), trial.plan, outcome, f"{trial.seconds:.1f}"))
+        self.found = found
+        if not self.live:
+            self.say(f"Trial {self.done} of {self.total}: {trial.plan}: {outcome} ({trial.seconds:.1f} s)")
+            self.say(f"  {found}; about {_duration(self._left())} left")
+
+    def _left(self) -> float:
+        """Seconds, at the pace so far."""
+        pace = (time.monotonic() - self.started) / max(1, self.here)
+        return pace * max(0, self.total - self.done)
+
+    def _table(self) -> Group:
+        table = Table("trial", "recipe", "outcome", "seconds", title=f"{self.done} of {self.total} trials")
+        for row in self.rows[-_ROWS:]:
+            table.add_row(*(Text(cell) for cell in row))
+        lines = [self.found] if self.found else []
+        if self.now:
+            left = f"; about {_duration(self._left())} left" if self.here else ""
+            lines.append(f"{self.now} ({_duration(time.monotonic() - self.since)}){left}")
+        return Group(*([table] if self.rows else []), *(Text(line) for line in lines))
 
 
 def figures_text(candidate: Candidate) -> str:

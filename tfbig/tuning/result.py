@@ -15,9 +15,9 @@ from tfbig.errors import TfbigError
 from tfbig.files import atomic_folder, refuse_existing
 from tfbig.measurement.measure import Measurement
 from tfbig.report.report import Report
+from tfbig.tuning.log import Trial
 from tfbig.tuning.screen import Verdict
 from tfbig.tuning.shelf import Candidate
-from tfbig.tuning.trials import Trial
 
 _LETTERS = 32  # of a recipe in a file's name
 
@@ -93,22 +93,30 @@ class SearchResult:
         return self.table
 
 
+def places(front: Sequence[Candidate], best: Candidate, folder: Path) -> tuple[list[Candidate], Candidate]:
+    """The candidates where they lie in the folder of a search that is done."""
+    moved = [
+        _at(candidate, folder / "files" / f"{number}-{_slug(candidate.name)}.tflite")
+        for number, candidate in enumerate(front, start=1)
+    ]
+    return moved, next(new for new, old in zip(moved, front, strict=True) if old is best)
+
+
 def put_in_place(
     front: Sequence[Candidate], best: Candidate, folder: Path, note: str
 ) -> tuple[list[Candidate], Candidate]:
     """Writes `files/` and `best/` and returns the candidates where they lie now."""
+    moved, placed = places(front, best, folder)
     with atomic_folder(folder / "files", overwrite=True) as partial:
-        names = [f"{number}-{_slug(c.name)}.tflite" for number, c in enumerate(front, start=1)]
-        for name, candidate in zip(names, front, strict=True):
-            shutil.copyfile(candidate.file, partial / name)
+        for new, candidate in zip(moved, front, strict=True):
+            shutil.copyfile(candidate.file, partial / new.file.name)
     with atomic_folder(folder / "best", overwrite=True) as partial:
         shutil.copyfile(best.file, partial / "model.tflite")
         shutil.copyfile(best.file.with_suffix(".keras"), partial / "model.keras")
         if best.recipe is not None:
             recipe = Recipe(best.recipe.stages, "found", note)
             (partial / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    moved = [_at(candidate, folder / "files" / name) for name, candidate in zip(names, front, strict=True)]
-    return moved, next(new for new, old in zip(moved, front, strict=True) if old is best)
+    return moved, placed
 
 
 def _at(candidate: Candidate, file: Path) -> Candidate:

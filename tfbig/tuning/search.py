@@ -6,10 +6,8 @@ import dataclasses
 import json
 import math
 import os
-import tempfile
-import warnings
+import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,31 +15,36 @@ import keras
 
 from tfbig import data as data_stage
 from tfbig import training
-from tfbig.compression.native.clone import check_keras_model
-from tfbig.compression.tfmot.toolkit import is_tf_keras
 from tfbig.data.dataset import Data
 from tfbig.errors import InvalidArgument, InvalidData, check_range, unknown
 from tfbig.files import atomic_file
 from tfbig.measurement.measure import measure
 from tfbig.measurement.quality import Metric, check_metric
 from tfbig.measurement.samples import batches
-from tfbig.models.load import load
 from tfbig.pipeline.compress import identity, settled
 from tfbig.pipeline.result import Delivery
 from tfbig.report.environment import environment
 from tfbig.report.report import Report, Row
+from tfbig.tuning.as_keras3 import as_keras3
 from tfbig.tuning.budget import Budget
 from tfbig.tuning.folder import Folder
 from tfbig.tuning.front import costs, front, within
+from tfbig.tuning.log import Log, Trial
 from tfbig.tuning.oracles import ALGORITHMS, make_oracle
 from tfbig.tuning.page import page
 from tfbig.tuning.progress import Progress, figures_text, log_hyperparameters
-from tfbig.tuning.result import BudgetNotMet, NoTrialCompleted, SearchResult, put_in_place
+from tfbig.tuning.result import BudgetNotMet, NoTrialCompleted, SearchResult, places, put_in_place
 from tfbig.tuning.screen import Screen
 from tfbig.tuning.sensitivity import sensitivity
 from tfbig.tuning.shelf import Candidate, Shelf
 from tfbig.tuning.space import Plan, RecipeSpace
-from tfbig.tuning.trials import Log, RecipeTuner, Trial, Trials
+from tfbig.tuning.trials import RecipeTuner, Trials
+from tfbig.tuning.workers import WORKER, role, wait_for
+
+_SENSITIVITY = "sensitivity.json"
+_REPORT = "report.json"
+_ENDED = "ended"  # What workers wait for.
+_NONE_YET = "none within the budget yet"
 
 
 def search(
@@ -152,18 +155,34 @@ class _Search:
     def run(
         self, *, trials: int, epochs: Sequence[int], algorithm: str, space: Mapping[str, Any] | None, verbose: bool
     ) -> SearchResult:
-        progress = self.progress = Progress(trials, verbose=verbose, done=len(self.log.trials()))
+        with Progress(trials, verbose=verbose, done=len(self.log.trials())) as self.progress:
+            self._prepare(epochs, space)
+            self._tune(trials, max(epochs), algorithm)
+            self.progress.doing("measuring the front")
+            if role() == WORKER:
+                wait_for(self.folder.path / _ENDED, since=self.started)
+            try:
+                return self._outcome()
+            finally:
+                (self.folder.path / _ENDED).touch()
+
+    def _prepare(self, epochs: Sequence[int], space: Mapping[str, Any] | None) -> None:
+        """What is known before the first trial; of several processes, the chief finds it out."""
+        self.started, working = time.time(), role() == WORKER
+        if working:
+            wait_for(self.folder.path / _SENSITIVITY)
+        self.progress.doing("measuring the model as it is")
         self.base = self.trials.original()
-        progress.say(f"The model as it is: {figures_text(self.base)}")
+        if not working:
+            self.progress.say(f"The model as it is: {figures_text(self.base)}")
         self.budget.check(self.base.figures)
         self.sensitivity = self._sensitivity()
         self.space = RecipeSpace(self.model, list(self.sensitivity), epochs=epochs, given=space)
         inputs = next(batches(self.splits.validation))[0]
         self.screen = Screen(self.model, inputs, self.budget, self.base.figures, self.folder.path / "screen.json")
-        if not self.screen.any_fits(self.space.smallest()):
+        self.progress.doing("looking whether the budget can be met")
+        if not working and not self.screen.any_fits(self.space.smallest()):
             raise BudgetNotMet(self._hopeless())
-        self._tune(trials, max(epochs), algorithm)
-        return self._outcome()
 
     def _tune(self, trials: int, epochs: int, algorithm: str) -> None:
         oracle = make_oracle(
@@ -186,16 +205,22 @@ class _Search:
         known = self.log.find(number, plan)
         if known is not None:
             return known
+        self.progress.doing(f"training {plan}")
         trial = self.trials.run(number, plan)
+        self.progress.doing("choosing the next recipe")
         last = self.shelf.named(trial.stages[-1]) if trial.score is not None else None
         log_hyperparameters(trial, last, self.folder.path / "logs")
+        self.progress.done = len(self.log.trials())  # Those of other workers are among them.
         fitting = within(self.shelf.candidates(), self.budget, self.base.figures)
-        self.progress.ended(trial, last, max(fitting, key=self.score, default=None))
+        best = max(fitting, key=self.score, default=None)
+        found = f"best within the budget: {best.name}, {figures_text(best)}" if best else _NONE_YET
+        self.progress.ended(trial, figures_text(last) if last else f"failed: {trial.reason}", found)
         return trial
 
     def _sensitivity(self) -> dict[str, float]:
-        path = self.folder.path / "sensitivity.json"
+        path = self.folder.path / _SENSITIVITY
         if not path.exists():
+            self.progress.doing("measuring how sensitive each layer is")
             found = sensitivity(self.model, self.splits.validation, self.metric)
             with atomic_file(path) as partial:
                 partial.write_text(json.dumps(found), encoding="utf-8")
@@ -216,18 +241,25 @@ class _Search:
     def _written(
         self, found: list[Candidate], best: Candidate, trials: list[Trial], candidates: list[Candidate]
     ) -> SearchResult:
+        if role() == WORKER:
+            placed, best = places(found, best, self.folder.path)
+            return self._result(placed, best, Report.load(self.folder.path / _REPORT), trials)
         note = f"Found by tfbig.search; to get the same file: epochs={best.epochs}, seed={self.seed}."
         placed, best = put_in_place(found, best, self.folder.path, note)
-        report = self._report(placed, best)
-        dropped = tuple(self.screen.dropped())
-        result = SearchResult(
-            self.folder.path, tuple(placed), best, report, tuple(trials), dropped, self.sensitivity, self.folder
-        )
-        report.save(self.folder.path / "report.json")
+        result = self._result(placed, best, self._report(placed, best), trials)
         split = "the test split" if self.splits.test is not None else "the validation split"
         with atomic_file(self.folder.path / "report.html") as partial:
             partial.write_text(page(result, candidates, split=split), encoding="utf-8")
+        result.report.save(self.folder.path / _REPORT)
         return result
+
+    def _result(
+        self, placed: Sequence[Candidate], best: Candidate, report: Report, trials: Sequence[Trial]
+    ) -> SearchResult:
+        dropped = tuple(self.screen.dropped())
+        return SearchResult(
+            self.folder.path, tuple(placed), best, report, tuple(trials), dropped, self.sensitivity, self.folder
+        )
 
     def _report(self, placed: list[Candidate], best: Candidate) -> Report:
         """The original and the front, the best file last, on data that nothing was chosen by."""
@@ -272,23 +304,6 @@ def _reasons(trials: Sequence[Trial], screen: Screen) -> str:
         return "\n".join([f"None of the {len(trials)} trials completed. The reasons:", *lines])
     lines = [f"  {verdict.plan}: {verdict.reason}" for verdict in screen.dropped()[:5]]
     return "\n".join(["No trial was worth running. The reasons:", *lines])
-
-
-def as_keras3(model: Any) -> keras.Model:
-    """The model itself, or a tf_keras model with the same weights in Keras 3.
-
-    Raises:
-        InvalidModel: neither, or not built.
-    """
-    if is_tf_keras(model):
-        with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
-            path = Path(folder) / "model.h5"
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # That this format is an old one, it says.
-                model.save(path, include_optimizer=False)
-            return load(path)
-    check_keras_model(model)
-    return model
 
 
 def _splits(model: keras.Model, data: Any, seed: int) -> Data:

@@ -11,6 +11,7 @@ from typing import Any
 import keras_tuner
 import tensorflow as tf
 
+from tfbig.compression.tfmot.toolkit import is_tf_keras
 from tfbig.data.augmentation import augmentation
 from tfbig.data.dataset import Data
 from tfbig.errors import InvalidArgument, check_range, unknown
@@ -19,6 +20,7 @@ from tfbig.models import names as model_names
 from tfbig.training.optimizer import optimizer
 from tfbig.training.precision import check_precision
 from tfbig.training.schedule import SCHEDULES
+from tfbig.tuning.as_keras3 import as_keras3
 from tfbig.tuning.space import digest
 
 TRAINING: dict[str, tuple] = {
@@ -35,10 +37,11 @@ Build = Callable[..., Any]
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One training: its values by name."""
+    """One training: its values by name, of which `varied` are choices."""
 
     values: Mapping[str, Any]
     epochs: int
+    varied: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -46,7 +49,7 @@ class Setting:
         return digest(dict(self.values), self.epochs)
 
     def __str__(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in self.values.items())
+        return ", ".join(f"{name}={self.values[name]}" for name in self.varied or self.values)
 
 
 class SettingSpace(keras_tuner.HyperModel):
@@ -71,24 +74,29 @@ class SettingSpace(keras_tuner.HyperModel):
         for name in TRAINING:
             for value in self.choices[name]:
                 _check(name, value)
+        self.varied = tuple(name for name, choices in self.choices.items() if len(choices) > 1)
 
     def build(self, hp: keras_tuner.HyperParameters) -> Setting:
         """The setting of a set of values; declares the choices on the way."""
         values = {}
         for name, choices in self.choices.items():
             values[name] = choices[0] if len(choices) == 1 else choices[hp.Choice(name, list(range(len(choices))))]
-        return Setting(values, self.epochs)
+        return self.setting(values)
 
     def plan(self, values: Mapping[str, Any]) -> Setting:
         """The setting of KerasTuner's values, which are positions in the choices."""
-        found = {name: choices[values.get(name, 0)] for name, choices in self.choices.items()}
-        return Setting(found, self.epochs)
+        return self.setting({name: choices[values.get(name, 0)] for name, choices in self.choices.items()})
+
+    def setting(self, values: Mapping[str, Any]) -> Setting:
+        """The setting of the choices themselves."""
+        return Setting(values, self.epochs, self.varied)
 
     def model(self, values: Mapping[str, Any], data: Data) -> Any:
-        """A new model of a setting; a builder of tfbig also gets the shape of the data."""
+        """A new model of a setting, of Keras 3; a builder of tfbig also gets the shape of the data."""
         own = {name: value for name, value in values.items() if name not in TRAINING}
         if callable(self.builder):
-            return self.builder(**own)
+            model = self.builder(**own)
+            return as_keras3(model) if is_tf_keras(model) else model
         shape = {"input_shape": data.spec.input_shape, "classes": data.spec.classes}
         known = inspect.signature(BUILDERS[self.builder].build).parameters if self.builder in BUILDERS else shape
         return build(self.builder, **{name: v for name, v in shape.items() if name in known and v is not None} | own)

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import gc
 import io
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,75 +17,14 @@ from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.errors import FailedTrialError
 
 from tfbig.data.dataset import Data
-from tfbig.files import atomic_file
 from tfbig.pipeline.compress import Run
 from tfbig.pipeline.result import Delivery
 from tfbig.pipeline.work import Work
+from tfbig.tuning.log import Log, Trial
 from tfbig.tuning.oracles import OBJECTIVE, Screened, write_state
 from tfbig.tuning.rewind import rewound
 from tfbig.tuning.shelf import Candidate, Shelf
 from tfbig.tuning.space import Plan
-
-_STARTS = 3  # How often a trial may begin; one that never ends takes the process down, or never had the time.
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """What came of one trial.
-
-    Attributes:
-        stages: names of the files on the shelf of those stages that were finished.
-        reason: why it failed; None if it was completed.
-        score: what the search maximizes; None for a failed trial.
-    """
-
-    number: str
-    plan: str
-    values: dict[str, Any]
-    epochs: int
-    seconds: float
-    stages: tuple[str, ...] = ()
-    reason: str | None = None
-    score: float | None = None
-
-
-class Log:
-    """The trials' records in a folder, one file each, written whole when a trial ends."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def trials(self) -> list[Trial]:
-        """All trials that ended, in their order."""
-        entries = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("*.json"))]
-        trials = [Trial(**{**entry, "stages": tuple(entry["stages"])}) for entry in entries]
-        return sorted(trials, key=lambda trial: int(trial.number))
-
-    def find(self, number: str, plan: Any) -> Trial | None:
-        """The record of a trial that ended before the search was stopped, though KerasTuner did not learn of it."""
-        path = self.folder / f"{number}.json"
-        entry = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if (entry.get("plan"), entry.get("epochs")) != (str(plan), plan.epochs):
-            return None
-        return Trial(**{**entry, "stages": tuple(entry["stages"])})
-
-    def write(self, trial: Trial) -> None:
-        with atomic_file(self.folder / f"{trial.number}.json") as partial:
-            partial.write_text(json.dumps(dataclasses.asdict(trial)), encoding="utf-8")
-        self.forgive(trial.number)
-
-    def forgive(self, number: str) -> None:
-        """Forgets that a trial has begun."""
-        (self.folder / f"{number}.started").unlink(missing_ok=True)
-
-    def start(self, number: str) -> int:
-        """Counts how often a trial has begun without an end."""
-        path = self.folder / f"{number}.started"
-        count = len(path.read_text(encoding="utf-8")) if path.exists() else 0
-        with path.open("a", encoding="utf-8") as file:
-            file.write("x")
-        return count + 1
 
 
 class Trials:
@@ -120,12 +58,9 @@ class Trials:
 
     def run(self, number: str, plan: Plan) -> Trial:
         """Trains and measures a plan; whatever goes wrong is the reason in the trial."""
-        begun, started = self.log.start(number), time.monotonic()
-        trial = Trial(number, str(plan), dict(plan.values), plan.epochs, 0.0)
-        if begun > _STARTS:
-            trial = dataclasses.replace(trial, reason=f"The process died in the middle of it {_STARTS} times.")
-        else:
-            trial = self._outcome(trial, plan)
+        died, started = self.log.begin(number), time.monotonic()
+        trial = Trial(number, str(plan), dict(plan.values), plan.epochs, 0.0, reason=died)
+        trial = trial if died else self._outcome(trial, plan)
         trial = dataclasses.replace(trial, seconds=time.monotonic() - started)
         self.log.write(trial)
         gc.collect()  # Models hold themselves by cycles; the next one needs the memory.
@@ -150,8 +85,10 @@ class Trials:
             work.forget()
 
     def _runner(self, work: Work, epochs: int) -> Run:
-        settings = {**self.settings, "epochs": epochs}
-        return Run(self.model, rewound(self.data), settings, self.seed, work, self.delivery)
+        data = rewound(self.data)
+        # What each file is judged by need not be looked at while it is trained.
+        judged = dataclasses.replace(data, validation=None, test=data.validation)
+        return Run(self.model, judged, {**self.settings, "epochs": epochs}, self.seed, work, self.delivery)
 
 
 class RecipeTuner(BaseTuner):

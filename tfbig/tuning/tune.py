@@ -24,13 +24,15 @@ from tfbig.measurement.measure import measure
 from tfbig.measurement.quality import Metric, check_metric
 from tfbig.report.figures import less_is_better, quality_text
 from tfbig.tuning.folder import Folder
+from tfbig.tuning.log import Log, Trial
 from tfbig.tuning.oracles import ALGORITHMS, make_oracle
 from tfbig.tuning.progress import Progress
 from tfbig.tuning.range_test import range_test
 from tfbig.tuning.result import NoTrialCompleted
 from tfbig.tuning.rewind import rewound
 from tfbig.tuning.settings import Build, Setting, SettingSpace, prepared
-from tfbig.tuning.trials import Log, RecipeTuner, Trial
+from tfbig.tuning.trials import RecipeTuner
+from tfbig.tuning.workers import ALONE, role
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +90,8 @@ class TuneResult:
         lines = [f"{'optimizer':12}{name:>12}{'spread':>10}{'seeds':>7}{'rate':>11}{'seconds':>9}  setting"]
         for row in self.rows:
             spread = f"{row.spread * 100:.2f}" if name.endswith("accuracy") else f"{row.spread:.3g}"
-            others = {key: value for key, value in row.setting.values.items() if key not in ("optimizer", "rate")}
-            said = ", ".join(f"{key}={value}" for key, value in others.items())
+            others = [key for key in row.setting.varied if key not in ("optimizer", "rate")]
+            said = ", ".join(f"{key}={row.setting.values[key]}" for key in others)
             lines.append(
                 f"{row.setting.values['optimizer']:12}{quality_text(row.mean, name):>12}{spread:>10}"
                 f"{len(row.qualities):>7}{row.learning_rate:>11.2g}{row.seconds:>9.1f}  {said}"
@@ -137,7 +139,7 @@ def tune(
     validation split only; the model of the best setting is measured on the test split at the end.
 
     Args:
-        builder: the name of one of `tfbig.models.names()`, or a function that makes a model.
+        builder: the name of one of `tfbig.models.names()`, or a function that makes a model, of Keras 3 or of tf_keras.
         data: what `tfbig.data.load` gives or takes.
         space: choices by name: "optimizer", "rate" (times the suggested learning rate), "schedule", "warmup",
             "batch_size", "precision", "augmentation", and arguments of the builder, such as {"depth": [8, 14]}.
@@ -152,7 +154,8 @@ def tune(
         verbose: 0 for silence.
 
     Raises:
-        InvalidArgument: an unknown builder, choice or algorithm, or a value out of range.
+        InvalidArgument: an unknown builder, choice or algorithm, or a value out of range; an environment that makes
+            this process one of KerasTuner's workers.
         InvalidData: no validation split.
         InvalidFile: `directory` holds another search.
         NoTrialCompleted: every training failed; the message has the reasons.
@@ -164,6 +167,8 @@ def tune(
         raise unknown("algorithm", algorithm, ALGORITHMS)
     if isinstance(metric, str):
         check_metric(metric)
+    if role() != ALONE:
+        raise InvalidArgument("`tune` runs in one process: KERASTUNER_ORACLE_IP must not be set. Unset it.")
     settings = SettingSpace(builder, epochs=epochs, given=space)
     splits = data_stage.load(data)
     if splits.validation is None:
@@ -172,8 +177,9 @@ def tune(
     same = {"builder": name, "choices": settings.choices, "epochs": epochs, "seed": seed, "algorithm": algorithm}
     same["data"] = [str(splits.train.element_spec), int(splits.train.cardinality())]
     folder = Folder(directory, same)
-    progress = Progress(trials, verbose=verbose not in (0, False), done=len(Log(folder.path / "trials").trials()))
-    return _Tuning(settings, splits, folder, loss, metric, seed, progress).run(trials, seeds, algorithm)
+    done = len(Log(folder.path / "trials").trials())
+    with Progress(trials, verbose=verbose not in (0, False), done=done) as progress:
+        return _Tuning(settings, splits, folder, loss, metric, seed, progress).run(trials, seeds, algorithm)
 
 
 class _Tuning:
@@ -225,26 +231,30 @@ class _Tuning:
         """Trains a setting once; whatever goes wrong is the reason in the trial."""
         if (ended := self.log.find(number, setting)) is not None:
             return ended
-        begun, started = self.log.start(number), time.monotonic()
-        trial = Trial(number, str(setting), dict(setting.values), setting.epochs, 0.0)
-        try:
-            if begun > 3:
-                raise MemoryError("the process died in the middle of it 3 times.")
-            _, quality = self.trained(setting, self.seed)
-            trial = dataclasses.replace(trial, score=self._merit(quality))
-            told = f"{self.quality_name} {quality_text(quality, self.quality_name)}"
-        except KeyboardInterrupt:
-            self.log.forgive(number)
-            raise
-        except Exception as error:  # One trial's failure, of whatever kind, is not the search's.
-            trial = dataclasses.replace(trial, reason=f"{type(error).__name__}: {error}")
-            told = f"failed: {trial.reason}"
+        died, started = self.log.begin(number), time.monotonic()
+        trial = Trial(number, str(setting), dict(setting.values), setting.epochs, 0.0, reason=died)
+        trial = trial if died else self._outcome(trial, setting)
         trial = dataclasses.replace(trial, seconds=time.monotonic() - started)
         self.log.write(trial)
-        self.progress.say(
-            f"Trial {int(number) + 1} of {self.progress.total}: {setting}: {told} ({trial.seconds:.1f} s)"
-        )
+        self.progress.done = len(self.log.trials())
+        best = max((t for t in self.log.trials() if t.score is not None), key=lambda t: t.score or 0.0, default=None)
+        found = f"best so far: {best.plan}, {self._told(best)}" if best else "none completed yet"
+        self.progress.ended(trial, f"failed: {trial.reason}" if trial.reason else self._told(trial), found)
         return trial
+
+    def _outcome(self, trial: Trial, setting: Setting) -> Trial:
+        try:
+            self.progress.doing(f"training {setting}")
+            return dataclasses.replace(trial, score=self._merit(self.trained(setting, self.seed)[1]))
+        except KeyboardInterrupt:
+            self.log.forgive(trial.number)
+            raise
+        except Exception as error:  # One trial's failure, of whatever kind, is not the search's.
+            return dataclasses.replace(trial, reason=f"{type(error).__name__}: {error}")
+
+    def _told(self, trial: Trial) -> str:
+        """The quality of a completed trial."""
+        return f"{self.quality_name} {quality_text(self._merit(trial.score or 0.0), self.quality_name)}"
 
     def trained(self, setting: Setting, seed: int) -> tuple[keras.Model, float]:
         """A model trained with a setting, and its quality on the validation split."""
@@ -273,6 +283,7 @@ class _Tuning:
         if not path.exists():
             found = {}
             for name in self.space.choices["optimizer"]:
+                self.progress.doing(f"range test of {name}")
                 keras.utils.set_random_seed(self.seed)
                 model = self.space.model(self.space.plan({}).values, self.splits)
                 found[name] = range_test(model, rewound(self.splits).train, optimizer=name, loss=self.loss).rate
@@ -291,10 +302,11 @@ class _Tuning:
             name = trial.values["optimizer"]
             if trial.score is not None and (name not in best or trial.score > (best[name].score or 0.0)):
                 best[name] = trial
-        return [Setting(trial.values, self.space.epochs) for trial in best.values()]
+        return [self.space.setting(trial.values) for trial in best.values()]
 
     def _row(self, setting: Setting, seeds: int) -> Row:
         started = time.monotonic()
+        self.progress.doing(f"training with {seeds} seeds: {setting}")
         qualities = tuple(self.trained(setting, self.seed + number)[1] for number in range(seeds))
         rate = self.rates[setting.values["optimizer"]] * setting.values["rate"]
         return Row(setting, rate, qualities, (time.monotonic() - started) / seeds)

@@ -6,14 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tfbig.cli import options
-from tfbig.errors import InvalidArgument
-from tfbig.files import set_aside
 
 HELP = "search for the best recipe under a budget of bytes, latency or quality"
 EXAMPLE = "tfbig search my_model.keras --data images:photos/ --budget max_bytes=70000 max_drop=0.01 --out searched"
+WATCHED = True  # It runs in processes of its own, so that a trial which takes one down is one failed trial.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="LIMIT=NUMBER",
-        help="max_bytes, max_gzip_bytes, max_latency_ms, max_macs, max_drop or min_quality",
+        help="max_bytes, max_gzip_bytes, max_latency_ms, max_macs, max_drop (0.01 is one point) or min_quality",
     )
     parser.add_argument(
         "--objective",
@@ -33,57 +30,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="quality (default), bytes, gzip_bytes, latency_ms or macs",
     )
-    parser.add_argument("--trials", type=int, default=16, metavar="N", help="recipes to train (default 16)")
-    parser.add_argument(
-        "--algorithm", default="bayesian", metavar="NAME", help="bayesian (default), random or hyperband"
+    options.add_search(
+        parser,
+        trials="recipes to train at most",
+        space="choices in place of the usual ones of channels, rank, sparsity, clusters, bits, distill and exempt, "
+        'such as "bits=[int8, int4]" or distill=true',
     )
-    parser.add_argument(
-        "--space",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="CHOICE=VALUES",
-        help='choices in place of the usual ones, such as "bits=[int8, int4]" or distill=true',
-    )
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder for the files; a search that was stopped goes on there"
-    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train (default 1)")
     options.add_training(parser, epochs=3)
-    options.add_overwrite(parser)
     options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    budget, space = key_values("budget", arguments.budget), key_values("space", arguments.space)
+    budget = options.key_values("budget", arguments.budget, example="max_bytes=70000")
+    settings = options.search_settings(arguments)
     import tfbig
-    from tfbig.report.table import print_report
     from tfbig.tuning.budget import Budget
+    from tfbig.tuning.workers import WORKER, role
 
-    Budget.of(budget)
+    Budget.of(budget).check_objective(arguments.objective)
     options.check_loss(arguments.loss)
     model = tfbig.load(arguments.model, unsafe=arguments.unsafe)
-    data = options.load_data(arguments, model)
-    with set_aside(arguments.out, wanted=arguments.overwrite):
-        result = tfbig.search(
-            model,
-            data,
-            budget=budget,
-            objective=arguments.objective,
-            trials=arguments.trials,
-            epochs=arguments.epochs,
-            algorithm=arguments.algorithm,
-            space=space,
-            directory=arguments.out,
-            optimizer=arguments.optimizer,
-            learning_rate=arguments.learning_rate,
-            loss=arguments.loss,
-            seed=arguments.seed,
-            verbose=0 if arguments.quiet or arguments.json else 1,
-        )
-    if not arguments.json:
-        print()
-        print_report(result.report)
-        print(f"\nThe best is {result.best.name}. The files, best/ and report.html are in {Path(arguments.out)}")
+    result = tfbig.search(
+        model,
+        options.load_data(arguments, model),
+        budget=budget,
+        objective=arguments.objective,
+        optimizer=arguments.optimizer,
+        learning_rate=arguments.learning_rate,
+        **settings,
+    )
+    if not arguments.json and role() != WORKER:
+        _show(result, Path(arguments.out))
     return {
         "best": str(result.best.file),
         "recipe": result.recipe and result.recipe.get_config(),
@@ -92,12 +70,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def key_values(option: str, pairs: list[str]) -> dict[str, Any]:
-    """`KEY=VALUE` arguments as a dictionary, the values read as YAML."""
-    found = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise InvalidArgument(f"`--{option}` must be KEY=VALUE, such as max_bytes=70000, received {pair!r}.")
-        found[key] = yaml.safe_load(value)
-    return found
+def _show(result: Any, out: Path) -> None:
+    from tfbig.report.table import print_report
+
+    print()
+    print_report(result.report)
+    print(f"\nThe best is {result.best.name}. The files, best/ and report.html are in {out}")
