@@ -72,7 +72,7 @@ def bounds_of_one_scale(model: Prepared) -> list[tuple[np.ndarray, np.ndarray]]:
     kernels = {id(k.variable): k for k in machine.kernels if id(k.variable) in machine.one_scale}
     with WeightsSeenThrough(model.machines, training=False):
         for step in machine.graph.steps:
-            for kernel in [kernels[id(v)] for v in _variables_of(step, machine) if id(v) in kernels]:
+            for kernel in [kernels[id(v)] for v in machine.graph.weights_of(step) if id(v) in kernels]:
                 weight = np.abs(np.asarray(kernel.variable.value))
                 others = tuple(axis for axis in range(weight.ndim) if axis not in kernel.channel_axes)
                 by_channel = weight.max(axis=others).ravel()
@@ -142,7 +142,7 @@ class _FoldedRun:
             return as_convolution(tf.convert_to_tensor(args[0]), *scale_and_offset(step.operation))
         if id(step) in self.scale_into:
             scale = scale_and_offset(self.scale_into[id(step)])[0]
-            mapping = [(v, self.scaled(v, scale)) for v in _variables(step, args, kwargs)]
+            mapping = [(v, self.scaled(v, scale)) for v in self.machine.graph.weights_of(step)]
             with keras.StatelessScope(state_mapping=mapping):
                 return step.compute(args, kwargs, training=False)
         return step.compute(args, kwargs, training=False)
@@ -163,16 +163,3 @@ def _scales_by_step(machine: Quantizing) -> dict[int, Any]:
         if kind_of(step) == "bias":
             scales[id(producer[step.inputs[0]])] = norm
     return scales
-
-
-def _variables_of(step: Step, machine: Quantizing) -> list[keras.Variable]:
-    """The weights of a step, found without running it."""
-    symbols = keras.tree.flatten((step.arguments.args, step.arguments.kwargs))
-    leaves = [machine.graph.weights.get(id(symbol), symbol) for symbol in symbols]
-    return _variables(step, tuple(leaves), {})
-
-
-def _variables(step: Step, args: tuple, kwargs: dict[str, Any]) -> list[keras.Variable]:
-    if isinstance(step.operation, keras.layers.Layer):
-        return list(step.operation.weights)
-    return [leaf for leaf in keras.tree.flatten((args, kwargs)) if isinstance(leaf, keras.Variable)]

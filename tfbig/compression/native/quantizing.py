@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend import get_keras_mask, set_keras_mask
 
+from tfbig.compression.native.biases import Bias, biases
 from tfbig.compression.native.graph import Graph, Step, bind, flatten
 from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import Machine, straight_through
@@ -67,6 +68,8 @@ class Quantizing(Machine):
         object.__setattr__(self, "plan", plan(graph) if graph else None)
         object.__setattr__(self, "exempt", exempt)
         object.__setattr__(self, "one_scale", one_scale)
+        integers = {id(k.variable): k for k in chosen}
+        object.__setattr__(self, "biases", biases(graph, self.plan, integers, one_scale) if graph else {})
         object.__setattr__(self, "channel_axes", {id(k.variable): k.channel_axes for k in kernels})
         rows = max(self.plan.size, 1) if graph else 1
         self.ranges = self.state("ranges", (rows, 2), "float32", aggregation="mean")
@@ -123,8 +126,15 @@ class _Run:
         if step.outputs[0] in self.plan.with_constants:
             args = tuple(map(self.constant, args, step.arguments.args))
         outputs = step.compute(args, kwargs, self.training)
+        if not self.training and self.machine.activation_bits == 8 and step.outputs[0] in self.machine.biases:
+            outputs = outputs + tf.cast(self.rounding(self.machine.biases[step.outputs[0]]), outputs.dtype)
         flat = [self.quantize(tensor, y) for tensor, y in zip(step.outputs, keras.tree.flatten(outputs), strict=True)]
         return keras.tree.pack_sequence_as(outputs, flat)
+
+    def rounding(self, bias: Bias) -> tf.Tensor:
+        """What the file's bias has more than the model's."""
+        low, high = bias.source.fixed or bias.source.bounds(*tf.unstack(self.ranges[bias.source.index]))
+        return tf.where(self.ready, bias.rounding(low, high, self.machine.weight_bits), 0.0)
 
     def constant(self, value: Any, symbol: Any) -> Any:
         """Rounds a weight that is added or multiplied: the file holds it like an activation, in the range it has."""

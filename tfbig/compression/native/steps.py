@@ -51,6 +51,14 @@ class Graph:
             known.update(zip(step.outputs, tree.flatten(call(step, args, kwargs)), strict=True))
         return tree.map_structure(lambda symbol: known[id(symbol)], self.outputs)
 
+    def weights_of(self, step: Step) -> list[keras.Variable]:
+        """The variables that a step computes with."""
+        if isinstance(step.operation, keras.layers.Layer):
+            return list(step.operation.weights)
+        symbols = tree.flatten((step.arguments.args, step.arguments.kwargs))
+        leaves = [self.weights.get(id(symbol), symbol) for symbol in symbols]
+        return [leaf for leaf in leaves if isinstance(leaf, keras.Variable)]
+
     def with_weights_as_inputs(self) -> Graph:
         """The same graph, taking the values of its weights behind those of its inputs."""
         symbols = tuple(self.tensors[tensor] for tensor in self.weights)
