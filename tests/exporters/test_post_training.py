@@ -290,3 +290,12 @@ def test_a_model_trained_for_integers_needs_no_repair(small_model, digits_arrays
     prepared.fit(digits_arrays["x_train"][:32], digits_arrays["y_train"][:32], verbose=0)
     with pytest.raises(InvalidArgument, match="is for models that were not trained for integers"):
         tfbig.export(prepared, tmp_path / "m.tflite", quantize=PostTraining(), calibration=digits_arrays["x_train"])
+
+
+def test_a_constant_joined_to_an_activation_takes_its_scale(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = tfbig.models.build("vit", input_shape=(8, 8, 1), patch=4, width=16, depth=1, heads=2, mlp=16)
+    x = np.random.default_rng(0).random((64, 8, 8, 1), np.float32)
+    path = tfbig.export(model, tmp_path / "vit.tflite", quantize="int8", calibration=x)
+    assert {op.arithmetic for op in tfbig.inspect(path).ops if op.type == "CONCATENATION"} == {"integer"}
+    assert noise(path, model, x) < 0.01

@@ -111,7 +111,9 @@ def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str, one_scale: 
     weight_bits, activation_bits = _STATIC_BITS[scheme]
     # The parsed file is the engine's own; it has no public way to change one before it is quantized.
     model = engine._float_model
-    statistics: dict[str, Statistics] = {name: _as_statistics(r) for name, r in graph.ranges.items()}
+    # Each range with the rank of its tensor, as the engine's own calibration has it: constants take over the shape.
+    ranks = {tensor.name.decode(): len(_shape(tensor)) for tensor in model.subgraphs[0].tensors}
+    statistics: dict[str, Statistics] = {name: _as_statistics(r, ranks[name]) for name, r in graph.ranges.items()}
     statistics.update(widened(model, graph.ranges, one_scale, weight_bits, activation_bits))
     renamed = disguise(model, activation_bits)
     content = engine.quantize(statistics, **_QUIET).quantized_model
@@ -249,6 +251,10 @@ def _has_kernel(op: Op, scheme: str) -> bool:
     return True
 
 
-def _as_statistics(values: Range) -> Statistics:
-    low, high = values
-    return {"min": np.array([[low]], "float32"), "max": np.array([[high]], "float32")}
+def _shape(tensor: Any) -> Sequence[int]:
+    return () if tensor.shape is None else tensor.shape
+
+
+def _as_statistics(values: Range, rank: int) -> Statistics:
+    low, high = (np.full((1,) * rank, value, "float32") for value in values)
+    return {"min": low, "max": high}
