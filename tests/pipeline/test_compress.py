@@ -216,3 +216,14 @@ def test_loss_of_a_model_that_was_never_compiled_is_chosen_for_the_original(smal
     model.set_weights(small_model.get_weights())
     result = compress(model, tfbig.Quantize("int8"), **splits(fresh_digits()), epochs=1, verbose=0)
     assert result.stages[1].history["accuracy"] and result.stages[1].history["loss"][0] < 1.5
+
+
+def test_a_model_that_came_with_zeros_can_be_rewritten(fresh_digits):
+    """What is wrapped to keep them is the rewritten model, not the one before."""
+    keras.utils.set_random_seed(0)
+    model = tfbig.models.build("mlp", input_shape=(8, 8, 1), units=(32,))
+    kernel = max(model.weights, key=lambda weight: weight.numpy().size)
+    kernel.assign(np.where(np.arange(32) < 16, kernel, 0))
+    result = tfbig.compress(model, [tfbig.LowRank(rank=0.5)], **splits(fresh_digits()), epochs=1, verbose=0)
+    assert [row.name for row in result.stages] == ["float", "1 low rank 0.5"]
+    assert result.stages[1].measurement.bytes < result.stages[0].measurement.bytes

@@ -262,7 +262,8 @@ def in_order(stage: Stage, model: keras.Model, original: keras.Model) -> list[Te
     keep = Preserve(clusters="cluster" not in names)
     by_tfmot = any(getattr(technique, "engine", None) == "tfmot" for technique in techniques)  # It keeps zeros itself.
     if not by_tfmot and not _HOLDS_STRUCTURE & names and keep.applies_to(model):
-        techniques.insert(0, keep)
+        # What others rewrite before it wraps the model is not there any more to be kept.
+        techniques.insert(sum(not technique.wraps for technique in techniques), keep)
     return [t.with_teacher(original) if isinstance(t, Distill) and t.teacher is None else t for t in techniques]
 
 
