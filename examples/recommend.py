@@ -6,8 +6,9 @@
 Each person's ratings are split by time: the first 80 % to learn from, then 10 % to choose settings on, then 10 % to
 test. The last film of each person is ranked among 99 that the person never rated: HitRate@10 is the share of people for
 whom it comes among the first ten, NDCG@10 also asks how high. Stars are judged by RMSE. Nearly all bytes of such a
-model are its tables of people and films: their rank is halved, half of what is left becomes zero, all of it 8-bit
-integers (LiteRT has no 4-bit tables). The figures are those of the files in saved_models/recommend.
+model are its tables of people and films: their rank is halved, half of what is left becomes zero, then all of it is
+trained for 8-bit integers, or the tables become 4-bit integers with a scale for each row. The figures are those of the
+files in saved_models/recommend.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import gzip
 import os
 import sys
 from pathlib import Path
@@ -32,7 +34,14 @@ import tfbig
 
 OUT = Path("saved_models/recommend")
 CANDIDATES, NEGATIVES = 100, 31  # films that one is ranked among: in the test, and beside each in training
-SETTINGS = {"two_tower": (8, 1e-3), "ncf": (4, 1e-2), "stars": (4, 0.3)}  # epochs and weight decay
+SETTINGS = {  # epochs, learning rate, weight decay
+    "two_tower": (2, 2e-3, 1e-3),
+    "ncf": (2, 2e-3, 1e-2),
+    "stars": (4, 2e-3, 0.3),
+}
+QUICK = {**SETTINGS, "stars": (6, 1e-2, 0.3)}
+FACTORS = {"two_tower": "embedding", "ncf": "factors"}  # the tables whose products are scores
+SHARPNESS = 6.0  # what the products of factors, which are near 0 or 1, are multiplied by to be logits
 Split = np.ndarray  # numbers of the ratings that belong to it
 
 
@@ -67,29 +76,53 @@ class Ratings:
         return {"user": np.repeat(self.user[last], CANDIDATES), "item": films.ravel()}
 
 
-def main(folder: str | None, quick: bool) -> dict[str, tfbig.Result]:
-    """Trains, compresses and saves; returns the results."""
+def main(folder: str | None, quick: bool) -> None:
+    """Trains, compresses, saves, and prints what was measured."""
     ratings = read(Path(folder)) if folder else made_up_ratings()
     train, validation, test = ratings.splits()
     print(f"{len(train):,} ratings of {ratings.items:,} films by {ratings.users:,} people to learn from", flush=True)
     baselines(ratings, train, validation, test)
     sizes = {"users": ratings.users, "items": ratings.items, "output_activation": None}
     sizes |= {"dimensions": 16 if quick else 32}
-    results = {}
     for kind in ("two_tower",) if quick else ("two_tower", "ncf"):
         keras.utils.set_random_seed(0)
-        units = {"two_tower": (32,), "ncf": (64, 32)}[kind]
+        units = {"two_tower": (sizes["dimensions"],), "ncf": (64, 32)}[kind]
         model = tfbig.models.build("recommender", kind=kind, units=units, dropout=0.2, **sizes)
         model.name = kind
-        results[kind] = next_film(model, ratings, train, test, quick)
+        start_from_factors(model, ratings, train)
+        next_film(model, ratings, train, test, quick)
     keras.utils.set_random_seed(0)
     model = tfbig.models.build("recommender", kind="ncf", units=(32, 16), dropout=0.3, **sizes)
     model.name = "stars"
-    results["stars"] = how_many_stars(model, ratings, train, test, quick)
-    return results
+    how_many_stars(model, ratings, train, test, quick)
 
 
-def next_film(model: keras.Model, ratings: Ratings, train: Split, test: Split, quick: bool) -> tfbig.Result:
+def start_from_factors(model: keras.Model, ratings: Ratings, train: Split) -> None:
+    """Gives the tables the factors of who rated what, so that learning goes on from matrix factorisation.
+
+    He et al., "Neural Collaborative Filtering", WWW 2017, section 3.4.1, on starting from what was trained before.
+    """
+    tables = [model.get_layer(f"{side}_{FACTORS[model.name]}").embeddings for side in ("user", "item")]
+    factors = factors_of(ratings.matrix(train, np.ones(len(train))), tables[0].shape[1])
+    for table, values in zip(tables, factors, strict=True):
+        table.assign(values * np.sqrt(SHARPNESS))
+    if model.name == "two_tower":
+        for side in ("user", "item"):
+            kernel = model.get_layer(f"{side}_hidden1").kernel
+            kernel.assign(np.eye(*kernel.shape))
+    else:
+        kernel = model.get_layer("score").kernel
+        product = np.arange(kernel.shape[0]) < tables[0].shape[1]
+        kernel.assign(np.where(product[:, None], 1, kernel))
+
+
+def factors_of(matrix: csr_matrix, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Factors of rows and columns whose products come nearest to the matrix."""
+    rows, strengths, columns = svds(matrix, rank, random_state=0)
+    return rows * np.sqrt(strengths), columns.T * np.sqrt(strengths)
+
+
+def next_film(model: keras.Model, ratings: Ratings, train: Split, test: Split, quick: bool) -> None:
     """Learns to tell the film that a person rated from others drawn at random: a softmax over 32 of them."""
 
     def beside_others(pair: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -103,16 +136,15 @@ def next_film(model: keras.Model, ratings: Ratings, train: Split, test: Split, q
     ranked = ratings.last_among_others(test)
     labels = (np.arange(len(ranked["user"])) % CANDIDATES == 0).astype("float32")[:, None]
     judged = tf.data.Dataset.from_tensor_slices((ranked, labels)).batch(50 * CANDIDATES)
-    result = trained_and_compressed(
+    files = trained_and_compressed(
         model, pairs.map(beside_others).prefetch(2), judged, AmongOthers(), hit_rate_at_10, quick
     )
-    for row in result.stages:
-        ndcg = tfbig.measure(row.file, judged, metric=ndcg_at_10, latency=False)
-        print(f"{model.name}, {row.name}: HitRate@10 {row.measurement.quality:.3f}  NDCG@10 {ndcg.quality:.3f}")
-    return result
+    for name, file in files.items():
+        hit, ndcg = (tfbig.measure(file, judged, metric=m, latency=False) for m in (hit_rate_at_10, ndcg_at_10))
+        print(f"{model.name}, {name}: HitRate@10 {hit.quality:.3f}  NDCG@10 {ndcg.quality:.3f}  {sizes_of(file)}")
 
 
-def how_many_stars(model: keras.Model, ratings: Ratings, train: Split, test: Split, quick: bool) -> tfbig.Result:
+def how_many_stars(model: keras.Model, ratings: Ratings, train: Split, test: Split, quick: bool) -> None:
     """Learns the stars themselves, from their mean on."""
     model.get_layer("score").bias.assign([ratings.stars[train].mean()])
     datasets = [
@@ -120,42 +152,45 @@ def how_many_stars(model: keras.Model, ratings: Ratings, train: Split, test: Spl
         for which in (train, test)
     ]
     learned, judged = datasets[0].shuffle(len(train), seed=0).batch(256).prefetch(2), datasets[1].batch(4096)
-    result = trained_and_compressed(model, learned, judged, "mse", "rmse", quick)
-    for row in result.stages:
-        print(f"{model.name}, {row.name}: RMSE {row.measurement.quality:.3f}")
-    return result
+    for name, file in trained_and_compressed(model, learned, judged, "mse", "rmse", quick).items():
+        rmse = tfbig.measure(file, judged, metric="rmse", latency=False).quality
+        print(f"{model.name}, {name}: RMSE {rmse:.3f}  {sizes_of(file)}")
+
+
+def sizes_of(file: Path) -> str:
+    return f"{file.stat().st_size:,} bytes, {len(gzip.compress(file.read_bytes())):,} after gzip"
 
 
 def trained_and_compressed(
     model: keras.Model, train: tf.data.Dataset, test: tf.data.Dataset, loss: Any, metric: Any, quick: bool
-) -> tfbig.Result:
-    epochs, weight_decay = SETTINGS[model.name]
+) -> dict[str, Path]:
+    """Trains the model; returns its file after each stage of compression."""
+    epochs, learning_rate, weight_decay = (QUICK if quick else SETTINGS)[model.name]
     tfbig.training.fit(
         model,
         train,
-        epochs=6 if quick else epochs,
+        epochs=epochs,
         loss=loss,
         optimizer="adamw",
-        learning_rate=1e-2 if quick else 2e-3,
+        learning_rate=learning_rate,
         weight_decay=weight_decay,
         schedule="cosine",
         verbose=2,
     )
+    options = {"train": train, "test": test, "epochs": 1, "learning_rate": 1e-3, "loss": loss, "metric": metric}
     prune_tables = tfbig.Prune(sparsity=0.5, layers={"Dense": None})
-    recipe = [tfbig.LowRank(rank=0.5), prune_tables, tfbig.Quantize("int8")]
-    result = tfbig.compress(
-        model,
-        [recipe[0], recipe[2]] if quick else recipe,
-        train=train,
-        test=test,
-        epochs=1,
-        learning_rate=1e-3,
-        loss=loss,
-        metric=metric,
-        verbose=2,
-    )
-    print(result)
-    return result.save(OUT / model.name, overwrite=True)
+    recipe = [tfbig.LowRank(rank=0.5)] if quick else [tfbig.LowRank(rank=0.5), prune_tables]
+    small = tfbig.compress(model, recipe, **options, verbose=2).save(OUT / model.name, overwrite=True)
+    print(small)
+    whole = tfbig.compress(small.model, [tfbig.Quantize("int8")], **options, verbose=2)
+    whole = whole.save(OUT / f"{model.name}_int8", overwrite=True)
+    print(whole)
+    tables = tfbig.export(small.model, OUT / model.name / "int4_tables.tflite", quantize="weight_only_int4")
+    return {
+        **{row.name: row.file for row in small.stages},
+        "quantize int8": whole.file,
+        "int4 tables": tables,
+    }
 
 
 @keras.saving.register_keras_serializable(package="recommend")
@@ -187,7 +222,7 @@ def baselines(ratings: Ratings, train: Split, validation: Split, test: Split) ->
     ones = ratings.matrix(train, np.ones(len(train)))
     films, judged = (ratings.last_among_others(which) for which in (validation, test))
     popularity = np.broadcast_to(np.bincount(ratings.item[train], minlength=ratings.items), ones.shape)
-    factored = [(u * s) @ v for u, s, v in (svds(ones, rank, random_state=0) for rank in (4, 8, 16, 32))]
+    factored = [rows @ columns.T for rows, columns in (factors_of(ones, rank) for rank in (4, 8, 16, 32))]
     best = max(factored, key=lambda table: ndcg_at_10(films["user"], table[films["user"], films["item"]]))
     for name, table in {"popularity": popularity, "matrix factorisation": best}.items():
         scores = table[judged["user"], judged["item"]]

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from running import EXAMPLES, run_python
 
-import tfbig
-
-EXAMPLES = Path(tfbig.__file__).parents[1] / "examples"
 MAGIC = re.compile(r"^\s*[%!].*$", re.MULTILINE)  # what only a notebook understands, such as `%pip install`
 
 
@@ -23,14 +18,7 @@ def cells_of(name: str) -> list[dict]:
 
 def run_notebook(name: str, folder: Path) -> str:
     code = [MAGIC.sub("", "".join(cell["source"])) for cell in cells_of(name) if cell["cell_type"] == "code"]
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(code)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = run_python(folder, "-c", "\n".join(code), TFBIG_QUICK="1")
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -54,3 +42,11 @@ def test_compress_your_own_notebook(tmp_path):
     assert min(float(accuracy) for _, accuracy, _ in rows) > 0.85
     assert int(rows[2][2].replace(",", "")) * 3 < int(rows[0][2].replace(",", ""))
     assert (tmp_path / "saved_models/compressed/model.tflite").is_file()
+
+
+def test_colab_notebook_falls_back_loudly(tmp_path):
+    """All of its cells run, on a machine without a TPU, which they say."""
+    told = run_notebook("colab_tpu", tmp_path)
+    assert "NO TPU: TRAINING ON THIS MACHINE'S PROCESSOR INSTEAD" in told and "Runtime > Change" in told
+    assert float(re.search(r"accuracy (0\.\d+)", told)[1]) > 0.9
+    assert (tmp_path / "saved_models/colab_tpu/model.tflite").stat().st_size > 50_000
