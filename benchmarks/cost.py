@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np
 
 import tfbig
+from benchmarks.memory import peak_mib
 from tfbig.compression.tfmot.bridge import to_tf_keras
 
 BATCH = 128
@@ -115,7 +118,7 @@ def peak_memory_mib(name: str) -> float:
     model.compile("adam", "sparse_categorical_crossentropy")
     x, y = batch_of_images(BATCH * 4)
     model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mib()
 
 
 def resnet8() -> keras.Model:

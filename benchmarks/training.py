@@ -14,21 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import tfbig
+from benchmarks.memory import peak_mib
 from tfbig.compression.tfmot.bridge import to_tf_keras
 from tfbig.errors import TfbigError
 
@@ -145,13 +147,13 @@ def accumulation(rounds: int) -> list[float]:
     return [median_ratio(found["accumulated"][clock], found["large"][clock]) for clock in (0, 1)]
 
 
-def peak_mib(recompute: str) -> float:
+def training_mib(recompute: str) -> float:
     """How much memory training a ResNet-56 takes on top of what the process had before."""
     model = tfbig.models.build("resnet", depth=56)
     x, y = images(128 * 3)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     tfbig.training.fit(model, (x, y), batch_size=128, recompute=recompute == "True", verbose=0)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_mib() - before
 
 
 def mirrored_seconds(devices: str) -> float:
@@ -186,7 +188,7 @@ def main() -> None:
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        measure = {"peak_mib": peak_mib, "mirrored_seconds": mirrored_seconds}[options.measure[0]]
+        measure = {"training_mib": training_mib, "mirrored_seconds": mirrored_seconds}[options.measure[0]]
         print(measure(options.measure[1]))
         return
     found: dict[str, Any] = {}
@@ -197,7 +199,7 @@ def main() -> None:
         found["accumulation"] = accumulation(options.rounds)
         print(f"8 accumulated batches over one large batch: {show(found['accumulation'])} (goal 1.05)", flush=True)
     if "memory" in options.only:
-        plain, less = (in_a_process("peak_mib", recompute) for recompute in (False, True))
+        plain, less = (in_a_process("training_mib", recompute) for recompute in (False, True))
         found["memory"] = {"plain_mib": plain, "recompute_mib": less}
         print(
             f"memory of ResNet-56: {plain:.0f} MiB, recomputing {less:.0f}: {less / plain:.2f} (goal 0.6)", flush=True
