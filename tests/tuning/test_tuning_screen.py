@@ -53,7 +53,7 @@ def screen(wide_model, tmp_path, monkeypatch):
         asked.append(recipe)
         options = {t.name: t for stage in recipe.stages for t in stage}
         share = options["prune_channels"].flops if "prune_channels" in options else 1.0
-        if share == 0.35:
+        if share == 0.4:
             raise tfbig.errors.InvalidModel("not with this model")
         size = round(1000 * share * (1 - (options["prune"].sparsity if "prune" in options else 0.0)))
         return Figures(None, "", size, size, None, None)
@@ -86,9 +86,9 @@ def test_too_large_is_dropped_and_all_that_is_no_smaller_with_it(screen, space):
 
 
 def test_what_cannot_be_built_is_dropped_with_its_reason(screen, space):
-    assert screen(space.plan(values(channels=0.35))) == "it cannot be built: not with this model"
+    assert screen(space.plan(values(channels=0.4))) == "it cannot be built: not with this model"
     assert screen.closest() is None
-    assert screen.any_fits([[space.plan(values(channels=0.35)), space.plan(values(channels=0.5))]])
+    assert screen.any_fits([[space.plan(values(channels=0.4)), space.plan(values(channels=0.5))]])
 
 
 def test_rehearsals_are_kept_in_the_folder(screen, space, wide_model, tmp_path):

@@ -113,7 +113,8 @@ def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str, one_scale: 
     model = engine._float_model
     # Each range with the rank of its tensor, as the engine's own calibration has it: constants take over the shape.
     ranks = {tensor.name.decode(): len(_shape(tensor)) for tensor in model.subgraphs[0].tensors}
-    statistics: dict[str, Statistics] = {name: _as_statistics(r, ranks[name]) for name, r in graph.ranges.items()}
+    known = {name: values for name, values in graph.ranges.items() if name in ranks}  # Those of another file are not.
+    statistics: dict[str, Statistics] = {name: _as_statistics(values, ranks[name]) for name, values in known.items()}
     statistics.update(widened(model, graph.ranges, one_scale, weight_bits, activation_bits))
     renamed = disguise(model, activation_bits)
     content = engine.quantize(statistics, **_QUIET).quantized_model

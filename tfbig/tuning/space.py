@@ -24,10 +24,10 @@ from tfbig.errors import InvalidArgument, InvalidModel, check_range, unknown
 
 # From the largest file to the smallest: what is dropped for being too large takes all that is larger with it.
 CHOICES: dict[str, tuple] = {
-    "channels": (1.0, 0.75, 0.5, 0.35, 0.25),  # share of the FLOPs that channel pruning keeps
+    "channels": (1.0, 0.75, 0.5, 0.4, 0.25),  # share of the FLOPs that channel pruning keeps
     "rank": (1.0, 0.75, 0.5, 0.25),  # share of the full rank
     "sparsity": (0.0, 0.5, 0.7, 0.8, 0.9),  # share of zeros
-    "clusters": (0, 64, 32, 16),  # values in a tensor, 0 for any number
+    "clusters": (0, 64, 32, 16, 8),  # values in a tensor, 0 for any number
     "bits": ("float32", "int16x8", "int8", "int4"),
     "distill": (False, True),
     "exempt": (2, 1, 0),  # how many of the most sensitive layers are neither factored, pruned nor clustered
@@ -39,8 +39,8 @@ KNOWN: tuple[dict[str, Any], ...] = (
     {"bits": "int8"},
     {"sparsity": 0.8, "bits": "int8"},
     {"sparsity": 0.5, "bits": "int8", "distill": True},
-    {"channels": 0.5, "bits": "int8", "distill": True},
-    {"channels": 0.5, "sparsity": 0.7, "clusters": 16, "bits": "int8", "distill": True},
+    {"channels": 0.4, "bits": "int8", "distill": True},
+    {"channels": 0.5, "sparsity": 0.7, "clusters": 8, "bits": "int8", "distill": True},
 )
 
 
