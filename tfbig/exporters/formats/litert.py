@@ -49,7 +49,6 @@ def write(
     Args:
         quantize: None keeps what the model was prepared for (`tfbig.Quantize`), else float.
         calibration: a batched dataset, or arrays, that shows the ranges of activations for "int8", "int16x8", "int4".
-
         sparse: store zeros compactly. None does so for a model that is at least half zeros, if that does not make the
             gzipped file larger; True does so wherever the file itself gets smaller.
 
