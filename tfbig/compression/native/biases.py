@@ -1,7 +1,7 @@
 """Biases as a LiteRT file holds them: whole multiples of the input's scale times that of a channel's weights.
 
-Left out, half a value of a thousand or more is rounded to another integer than in the file, and each of these moves many
-values of the next layer.
+Left out, four to eight values of ten thousand are rounded to another integer than in the file, and each of these moves
+many values of the next layer.
 """
 
 from __future__ import annotations
