@@ -41,8 +41,14 @@ class WithoutConfig(layers.Layer):
 
 
 OPTIONS = [
-    ({}, "PruneChannels needs either `flops` or `params`, the share to keep in (0, 1]; received flops=None"),
-    ({"flops": 0.5, "params": 0.5}, "received flops=0.5, params=0.5."),
+    (
+        {},
+        "PruneChannels needs one of `flops`, `params` and `latency`, the share to keep in (0, 1]; received flops=None",
+    ),
+    ({"flops": 0.5, "latency": 0.5}, "received flops=0.5, params=None, latency=0.5"),
+    ({"latency": 1.5}, "`latency`"),
+    ({"latency": 0.5, "latency_of": "int9"}, "Did you mean 'int8'"),
+    ({"flops": 0.5, "params": 0.5}, "received flops=0.5, params=0.5, latency=None."),
     ({"flops": 0}, "`flops` must be in (0, 1], received 0."),
     ({"flops": 1.5}, "`flops` must be in (0, 1], received 1.5."),
     ({"params": -1}, "`params` must be in (0, 1], received -1."),

@@ -48,7 +48,8 @@ def test_values_that_come_to_the_same_have_one_key(space):
 
 def test_named_recipes_are_where_it_begins(space):
     stages = [space.plan(values).recipe.stages for values in space.known()]
-    for name in ("int8", "small", "balanced", "fast", "tiny"):
+    assert len(stages[0]) == 1  # The cheapest one first.
+    for name in tfbig.Recipe.names():
         assert tfbig.Recipe.load(name).stages in stages
 
 

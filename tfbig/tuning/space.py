@@ -34,14 +34,13 @@ CHOICES: dict[str, tuple] = {
 }
 UNCHANGED = {"channels": 1.0, "rank": 1.0, "sparsity": 0.0, "clusters": 0, "bits": "float32", "distill": False}
 _SHARES = {"channels": "right", "rank": "right", "sparsity": "left"}  # and the end that belongs to the range
-# The recipes that tfbig brings, as far as they lie in the space: a search begins with them.
-KNOWN: tuple[dict[str, Any], ...] = (
-    {"bits": "int8"},
-    {"sparsity": 0.8, "bits": "int8"},
-    {"sparsity": 0.5, "bits": "int8", "distill": True},
-    {"channels": 0.4, "bits": "int8", "distill": True},
-    {"channels": 0.5, "sparsity": 0.7, "clusters": 8, "bits": "int8", "distill": True},
-)
+_OPTIONS = {
+    "channels": (PruneChannels, "flops"),
+    "rank": (LowRank, "rank"),
+    "sparsity": (Prune, "sparsity"),
+    "clusters": (Cluster, "clusters"),
+    "bits": (Quantize, "dtype"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +110,13 @@ class RecipeSpace(keras_tuner.HyperModel):
         return Plan(full, Recipe(stages, name="found") if stages else None, full["epochs"])
 
     def known(self) -> list[dict[str, Any]]:
-        """Values of the recipes that tfbig brings, as far as the space has them."""
+        """Values of the recipes that tfbig brings, as far as the space has them; the shortest recipe first."""
         found = []
-        for changes in KNOWN:
-            values = {**UNCHANGED, "exempt": 0, "epochs": max(self.choices["epochs"]), **changes}
-            if all(value in self.choices[name] for name, value in values.items()):
+        for recipe in sorted(map(Recipe.load, Recipe.names()), key=lambda recipe: len(recipe.stages)):
+            values = {**_values_of(recipe), "exempt": 0, "epochs": max(self.choices["epochs"])}
+            inside = all(value in self.choices[name] for name, value in values.items())
+            planned = self.plan(values).recipe if inside else None
+            if planned is not None and planned.stages == recipe.stages:
                 found.append({name: value for name, value in values.items() if len(self.choices[name]) > 1})
         return found
 
@@ -162,6 +163,17 @@ def _stages(values: Mapping[str, Any], spared: Sequence[str]) -> list[Any]:
     if values["bits"] != "float32":
         found.append(Quantize(values["bits"]))
     return found
+
+
+def _values_of(recipe: Recipe) -> dict[str, Any]:
+    """The choices that come nearest to a recipe: equal to it only if the space has nothing else of it."""
+    values: dict[str, Any] = dict(UNCHANGED)
+    for technique in (technique for stage in recipe.stages for technique in stage):
+        for name, (kind, option) in _OPTIONS.items():
+            if isinstance(technique, kind):
+                values[name] = getattr(technique, option)
+        values["distill"] |= isinstance(technique, Distill)
+    return values
 
 
 def _with_distill(technique: Any, distill: bool) -> Stage:

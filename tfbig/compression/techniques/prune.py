@@ -33,9 +33,8 @@ class Prune(TwoEngines):
         schedule: "polynomial" grows from `initial_sparsity` to `sparsity` between `begin` and `end`; "constant" prunes
             fully at `begin`.
         initial_sparsity: share of zeros at `begin`, in [0, 1).
-        begin, end: an int counts training steps; a float in [0, 1] is a share of the training that `fit` was asked
-            for. In a
-            loop of your own, which tells no length, give steps: a share counts as past.
+        begin, end: an int counts training steps; a float in [0, 1] is a share of the training that `fit` was asked for.
+            In a loop of your own, which tells no length, give steps: a share counts as past.
         power: exponent of the polynomial; 3 is the cubic schedule of Zhu and Gupta, 1 is linear.
         frequency: steps between two renewals of the masks.
         scope: "layer" gives every tensor the same sparsity; "global" ranks all weights of the model in one list.

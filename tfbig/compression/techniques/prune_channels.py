@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -12,8 +13,9 @@ from tfbig.compression.structure.cut import Cut
 from tfbig.compression.structure.dependency import Dependencies, analyse
 from tfbig.compression.structure.graph import check_layers, check_names, require_graph
 from tfbig.compression.structure.importance import CRITERIA, OF_THE_LAYER, importance
+from tfbig.compression.structure.latency import Timed, slowest_within, stopwatches
 from tfbig.compression.technique import Technique, check_choice
-from tfbig.errors import InvalidArgument, InvalidModel, check_range
+from tfbig.errors import InvalidArgument, InvalidModel, check_range, unknown
 
 Criterion = Literal["l1", "l2", "batch_norm", "taylor"]
 
@@ -22,24 +24,25 @@ Criterion = Literal["l1", "l2", "batch_norm", "taylor"]
 class PruneChannels(Technique):
     """Removes whole channels, so that the model does less work on any device.
 
-    `prepare` gives a new plain Keras 3 model of the same layers, narrower, with the weights of the channels
-    that
-    stay: it equals the original with the same channels masked to zero, up to rounding. Channels that a graph
-        ties together (residual additions, depthwise and grouped convolutions, attention heads, ...) go
-        together; those that a layer mixes in a way that could not be undone (LayerNormalization, softmax, an
-        unknown layer) stay. The inputs and the outputs keep their shapes. `finish` changes nothing; train the
-        model between stages as any other.
+    `prepare` gives a new plain Keras 3 model of the same layers, narrower, with the weights of the channels that stay:
+    it equals the original with the same channels masked to zero, up to rounding. Channels that a graph ties together
+    (residual additions, depthwise and grouped convolutions, attention heads, ...) go together; those that a layer mixes
+    in a way that could not be undone (LayerNormalization, softmax, an unknown layer) stay. The inputs and the outputs
+    keep their shapes. `finish` changes nothing; train the model between stages as any other.
 
     Args:
-        flops: share of the floating-point operations to keep, in (0, 1]; the result is at most that, and as
-            near as whole steps allow. Sizes that the model leaves open count as 224.
-        params: share of the parameters to keep, in (0, 1]; give either this or `flops`.
+        flops: share of the floating-point operations to keep, in (0, 1]; the result is at most that, and as near as
+            whole steps allow. Sizes that the model leaves open count as 224.
+        params: share of the parameters to keep, in (0, 1].
+        latency: share of the LiteRT file's latency to keep, in (0, 1], on one thread of this machine: the files of a
+            few smaller models are timed in turns with the original's, so that the widths depend on the machine. Give
+            one of `flops`, `params` and `latency`.
+        latency_of: the file that is timed, "float32" or "int8".
         importance: what says which channels matter least: "l1", "l2" (the filters that create the channel),
             "batch_norm" (its scale), "taylor" (its first-order effect on the loss).
         allocation: "global" removes the least important channels of the whole model (norms compared within their
             group); "uniform" narrows all layers alike.
-        floor: share of every group's channels that stays, in [0, 1]; at least one step of `round_to` always
-            does.
+        floor: share of every group's channels that stays, in [0, 1]; at least one step of `round_to` always does.
         round_to: widths are kept at multiples of this many channels; a layer of fewer is not touched.
         exclude: names of layers that stay as they are.
         loss: the loss for "taylor", by default the compiled model's.
@@ -47,8 +50,7 @@ class PruneChannels(Technique):
 
     Raises:
         InvalidArgument: an option is out of range, or the goal cannot be met (the message names the nearest).
-        InvalidModel: the model is subclassed or not built, or layers that are not understood stand in the
-            way.
+        InvalidModel: the model is subclassed or not built, or layers that are not understood stand in the way.
 
     Reference: Li et al., "Pruning Filters for Efficient ConvNets" (2017), https://arxiv.org/abs/1608.08710;
     Fang et al., "DepGraph: Towards Any Structural Pruning" (2023), https://arxiv.org/abs/2301.12900.
@@ -58,6 +60,8 @@ class PruneChannels(Technique):
 
     flops: float | None = None  # share to keep
     params: float | None = None  # share to keep
+    latency: float | None = None  # share to keep
+    latency_of: str = "float32"
     importance: Criterion = "l1"
     allocation: Literal["global", "uniform"] = "global"
     floor: float = 0.1  # share of a group's channels
@@ -67,12 +71,14 @@ class PruneChannels(Technique):
     importance_data: Any = dataclasses.field(default=None, repr=False, compare=False, metadata={"serialized": False})
 
     def __post_init__(self) -> None:
-        if (self.flops is None) == (self.params is None):
+        if len([goal for goal in (self.flops, self.params, self.latency) if goal is not None]) != 1:
             raise InvalidArgument(
-                f"PruneChannels needs either `flops` or `params`, the share to keep in (0, 1]; received "
-                f"flops={self.flops!r}, params={self.params!r}."
+                f"PruneChannels needs one of `flops`, `params` and `latency`, the share to keep in (0, 1]; received "
+                f"flops={self.flops!r}, params={self.params!r}, latency={self.latency!r}."
             )
         check_range(self._goal_name, self._goal, 0, 1, closed="right")
+        if self.latency_of not in stopwatches:
+            raise unknown("value of `latency_of`:", self.latency_of, stopwatches.names())
         check_choice("importance", self.importance, CRITERIA)
         check_choice("allocation", self.allocation, ("global", "uniform"))
         check_range("floor", self.floor, 0, 1)
@@ -94,16 +100,36 @@ class PruneChannels(Technique):
         scores = importance(dependencies, self.importance, model=model, data=self.importance_data, loss=self.loss)
         relative = self.importance in OF_THE_LAYER
         found = groups(dependencies, scores, floor=self.floor, round_to=self.round_to, relative=relative)
-        terms = multiplications(dependencies) if self.flops is not None else parameters(model)
+        terms = parameters(model) if self.params is not None else multiplications(dependencies)
         if not any(term.size for term in terms):
             raise InvalidModel(
-                f"PruneChannels finds no {'FLOPs' if self.flops is not None else 'parameters'} in '{model.name}': "
+                f"PruneChannels finds no {'parameters' if self.params is not None else 'FLOPs'} in '{model.name}': "
                 f"it has no layer that multiplies by weights. There is nothing to prune."
             )
-        result = allocate(dependencies, found, terms, goal=self._goal, uniform=self.allocation == "uniform")
+
+        def allocated(goal: float) -> Allocation:
+            return allocate(dependencies, found, terms, goal=goal, uniform=self.allocation == "uniform")
+
+        if self.latency is not None:
+            return self._timed(model, dependencies, allocated)
+        result = allocated(self._goal)
         if result.reached > self._goal:
-            raise self._unreachable(model, dependencies, result)
+            raise self._unreachable(model, dependencies, result.smallest)
         return Cut(dependencies, result.keep)
+
+    def _timed(self, model: keras.Model, dependencies: Dependencies, allocated: Callable[[float], Allocation]) -> Cut:
+        """The largest model whose file keeps the latency at the goal."""
+        with stopwatches[self.latency_of].shares(model) as latency_of:
+
+            def timed(flops: float) -> Timed[Cut]:
+                result = allocated(flops)
+                cut = Cut(dependencies, result.keep)
+                return Timed(cut, result.reached, latency_of(cut.apply(model)))
+
+            found = slowest_within(self._goal, timed)
+        if found.latency > self._goal:
+            raise self._unreachable(model, dependencies, found.latency)
+        return found.subject
 
     def in_steps(self, count: int) -> list[PruneChannels]:
         """The same goal in `count` equal steps, for stages with training between them.
@@ -117,19 +143,19 @@ class PruneChannels(Technique):
 
     @property
     def _goal_name(self) -> str:
-        return "flops" if self.flops is not None else "params"
+        return next(name for name in ("flops", "params", "latency") if getattr(self, name) is not None)
 
     @property
     def _goal(self) -> float:
-        return self.flops if self.flops is not None else self.params  # type: ignore[return-value]
+        return getattr(self, self._goal_name)  # type: ignore[no-any-return]
 
     def _unreachable(
-        self, model: keras.Model, dependencies: Dependencies, result: Allocation
+        self, model: keras.Model, dependencies: Dependencies, smallest: float
     ) -> InvalidArgument | InvalidModel:
-        goal, nearest = self._goal_name, f"{min(1.0, result.smallest + 0.001):.3f}"
+        goal, nearest = self._goal_name, f"{min(1.0, smallest + 0.001):.3f}"
         reason = (
             f"`{goal}`={self._goal:g} cannot be met for '{model.name}': with floor={self.floor:g} and "
-            f"round_to={self.round_to} the smallest share that can be reached is {result.smallest:.3f}."
+            f"round_to={self.round_to} the smallest share that can be reached is {smallest:.3f}."
         )
         if dependencies.not_understood:
             return InvalidModel(

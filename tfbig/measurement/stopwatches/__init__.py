@@ -1,0 +1,1 @@
+"""The kinds of LiteRT files that models are timed as: one file each, with `shares(model)`."""
