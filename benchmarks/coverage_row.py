@@ -6,6 +6,7 @@ import dataclasses
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Row:
     parameters: int
     file_bytes: int
     sparsity_error: int | None  # the tensor farthest from the asked number of zeros, in elements
-    sparsity_in_file: float | None  # zeros in the file's weights, of the number of weights that were pruned
+    sparsity_in_file: float | None  # the share of zeros in the file's pruned weights
     distinct: int | None  # the most that one clustered tensor has
     distinct_in_file: int | None  # the same, in one output channel of the file
     float_ops: dict[str, int]  # float operations of a quantized file, by type
@@ -100,7 +101,7 @@ def _row(
         parameters=finished.count_params(),
         file_bytes=path.stat().st_size,
         sparsity_error=max(_missing_zeros(k, technique.sparsity) for k in kernels) if pruned else None,
-        sparsity_in_file=_zeros_in_file(inside) / sum(k.size for k in kernels) if pruned else None,
+        sparsity_in_file=_sparsity_in_file(inside, kernels) if pruned else None,
         distinct=max(len(np.unique(k.variable.numpy())) for k in kernels) if clustered else None,
         distinct_in_file=max(op.distinct_per_channel or 0 for op in inside.ops) if clustered else None,
         float_ops=dict(floats),
@@ -115,5 +116,8 @@ def _missing_zeros(kernel: Kernel, sparsity: float) -> int:
     return abs(round(kernel.size * sparsity) - zeros)
 
 
-def _zeros_in_file(inside: Inspection) -> float:
-    return sum(op.weights * (op.zero_fraction or 0.0) for op in inside.ops)
+def _sparsity_in_file(inside: Inspection, kernels: Sequence[Kernel]) -> float:
+    """The share of zeros in what was pruned; a weight that the file holds twice counts twice."""
+    with_zeros = [op for op in inside.ops if op.zero_fraction]
+    zeros = sum(op.weights * (op.zero_fraction or 0.0) for op in with_zeros)
+    return zeros / max(sum(kernel.size for kernel in kernels), sum(op.weights for op in with_zeros))

@@ -12,6 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+_LONGEST = ("examples", "tuning", "cli", "training")  # Folders whose tests train, each for a minute or so.
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first, so that at the end no worker is left alone with one."""
+    items.sort(key=lambda item: not set(_LONGEST) & set(item.path.parts))
+
 
 @pytest.fixture(scope="session")
 def digits_arrays() -> dict[str, np.ndarray]:
