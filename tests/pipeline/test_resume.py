@@ -17,7 +17,7 @@ from tfbig.errors import InvalidFile, OutputExists
 from tfbig.pipeline.compress import compress
 from tfbig.pipeline.result import StageFailed
 
-RECIPE = [tfbig.Prune(sparsity=0.5), tfbig.Cluster(clusters=8), tfbig.Quantize("int8")]
+RECIPE = [tfbig.Prune(sparsity=0.5), tfbig.Cluster(clusters=8), (tfbig.Quantize("int8"), tfbig.Distill())]
 
 
 class Trainings:

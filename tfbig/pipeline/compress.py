@@ -25,6 +25,7 @@ from tfbig.measurement.measure import Measurement
 from tfbig.measurement.quality import Metric, check_metric
 from tfbig.pipeline import invariants
 from tfbig.pipeline.result import Delivery, Result, StageFailed, StageResult
+from tfbig.pipeline.teaching import with_answers
 from tfbig.pipeline.work import Work, fingerprint
 from tfbig.report.figures import count_text, quality_text
 from tfbig.training.feed import feed
@@ -169,7 +170,7 @@ class Run:
         callbacks = [callback for technique in techniques for callback in technique.callbacks()]
         history = training.fit(
             model,
-            self.splits.train,
+            with_answers(techniques, self.splits.train, self.work.answers),
             validation_data=self.splits.validation,
             schedule="cosine",
             callbacks=callbacks,

@@ -52,6 +52,11 @@ class Work:
         """Where the LiteRT file of a stage belongs."""
         return self.scratch / f"{_file_name(stage)}.tflite"
 
+    @property
+    def answers(self) -> Path:
+        """Where what teachers say is kept."""
+        return (self.directory or self.scratch) / "answers"
+
     def place(self, stage: str) -> Path:
         """What the files of a finished stage are called in the directory, without their suffixes."""
         return self.directory / _file_name(stage)  # type: ignore[operator]

@@ -89,6 +89,11 @@ class StagesOf(Work):
         super().__init__(None, {}, resume=False)
         self.directory, self.shelf, self.recipe, self.epochs = shelf.folder, shelf, recipe, epochs
 
+    @property
+    def answers(self) -> Path:
+        """Not on the shelf, where several trials would write at a time."""
+        return self.scratch / "answers"
+
     def place(self, stage: str) -> Path:
         """Named by all that the stage depends on."""
         number = self._number(stage)

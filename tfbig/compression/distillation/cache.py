@@ -32,15 +32,14 @@ class Taught(NamedTuple):
 
 
 def with_knowledge(
-    dataset: tf.data.Dataset, teacher: Teacher, path: str | os.PathLike | None = None
+    dataset: tf.data.Dataset, teacher: Teacher, path: str | os.PathLike | None = None, *, warn: bool = True
 ) -> tf.data.Dataset:
-    """Returns `dataset` with `Taught(labels, knowledge)` for its labels; the teacher runs once for each
-    sample.
+    """Returns `dataset` with `Taught(labels, knowledge)` for its labels; the teacher runs once for each sample.
 
     Args:
         dataset: batches of `x`, `(x, y)` or `(x, y, sample_weight)`.
-        path: a folder that keeps the answers over processes; in memory without it. One process writes at a
-            time.
+        path: a folder that keeps the answers over processes; in memory without it. One process writes at a time.
+        warn: of samples that are new in every epoch, for which there is nothing to keep.
 
     Raises:
         InvalidData: not batches of what the teacher takes, or its answers have no fixed size.
@@ -55,9 +54,9 @@ def with_knowledge(
     inputs = spec[0] if isinstance(spec, tuple) else spec
     _check_inputs(inputs, teacher)
     shapes = teacher.shapes()
-    size = sum(_row_size(shape) for shape in _leaves(shapes))
+    size = numbers_per_sample(shapes)
     answers = Answers(size) if path is None else AnswersOnDisk(size, Path(path), teacher.digest())
-    answering = _Answering(teacher, inputs, answers, int(dataset.cardinality()))
+    answering = _Answering(teacher, inputs, answers, int(dataset.cardinality()), warn)
 
     def add(x: Any, y: Any = None, *weight: Any) -> tuple:
         rows = answering.rows(x)
@@ -134,12 +133,12 @@ class AnswersOnDisk(Answers):
 class _Answering:
     """Looks rows up inside a `tf.data` pipeline, and asks the teacher for those that are missing."""
 
-    def __init__(self, teacher: Teacher, inputs: Any, answers: Answers, batches: int):
+    def __init__(self, teacher: Teacher, inputs: Any, answers: Answers, batches: int, warn: bool):
         self.answers, self.batches, self.largest_batch = answers, batches, 0
         self.ask = tf.function(teacher, reduce_retracing=True, autograph=False)
         self.ask.get_concrete_function(tree.map_structure(_with_free_batch, inputs))  # Its errors come now.
         self.lock = threading.Lock()
-        self.warned = False
+        self.warn = warn
 
     def rows(self, x: Any) -> tf.Tensor:
         keys = fingerprints(x)
@@ -162,15 +161,18 @@ class _Answering:
         return np.bool_(rows is not None), np.empty((0, 0), np.float32) if rows is None else np.asarray(rows)
 
     def teach(self, keys: np.ndarray, x: Any) -> np.ndarray:
-        leaves = _leaves(self.ask(tree.map_structure(tf.constant, x)))
-        rows = np.concatenate([np.reshape(leaf, (len(keys), -1)) for leaf in leaves], axis=1).astype(np.float32)
+        count = self.largest_batch = max(self.largest_batch, len(keys))
+        # Kernels round otherwise for batches of another size: the last one of an epoch is filled up.
+        full = tree.map_structure(lambda tensor: tf.gather(tensor, np.arange(count) % len(keys)), x)
+        leaves = _leaves(self.ask(full))
+        rows = np.concatenate([np.reshape(leaf, (count, -1)) for leaf in leaves], axis=1)
+        rows = rows[: len(keys)].astype(np.float32)
         with self.lock:
-            self.largest_batch = max(self.largest_batch, len(keys))
             # Without a known length (below 0) the data set may go on for ever, and nothing is known to be enough.
             if self.batches < 0 or len(self.answers) < self.batches * self.largest_batch:
                 self.answers.add(keys, rows)
-            elif not self.warned:
-                self.warned = True
+            elif self.warn:
+                self.warn = False
                 warnings.warn(
                     "The data set yields samples that the teacher cache has not seen in a whole epoch, so "
                     "the teacher runs for them each time. Put random augmentation behind Distill.cache, or "
@@ -215,6 +217,15 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
             f"`path` '{folder}' holds the answers of another teacher, or other layers of it. Choose another "
             "folder, or delete this one."
         )
+
+
+def numbers_per_sample(shapes: dict[str, Any]) -> int:
+    """How many numbers a teacher of these `shapes()` says about a sample.
+
+    Raises:
+        InvalidData: the sizes are not fixed.
+    """
+    return sum(_row_size(shape) for shape in _leaves(shapes))
 
 
 def _row_size(shape: Shape) -> int:

@@ -139,8 +139,12 @@ class Distill(Technique):
                 "`cache` needs a teacher, but Distill() has none yet. Write "
                 "Distill(...).with_teacher(model).cache(dataset)."
             )
+        return with_knowledge(dataset, self.asked(), path)
+
+    def asked(self) -> Teacher:
+        """The teacher, and the layers of it that the student should match."""
         layers = [pair[-1] for pair in (*self.features, *self.attention)]
-        return with_knowledge(dataset, Teacher(self.teacher, self.teacher_weights, layers), path)
+        return Teacher(self.teacher, self.teacher_weights, layers)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
