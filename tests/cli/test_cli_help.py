@@ -16,7 +16,7 @@ from tfbig.cli.main import build_parser, commands
 def python(*arguments: str) -> tuple[str, float]:
     """What a command prints, and its processor time, in which that of other programs is not."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-m", "tfbig.cli.main", *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "tfbig", *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return done.stdout, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime

@@ -88,7 +88,3 @@ def _explained(error: OSError) -> str:
 def _complain(error: object, code: int) -> int:
     print(f"tfbig: {error}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -33,7 +33,7 @@ def run_watched(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     workers = getattr(arguments, "workers", 1)
     if workers < 1:
         raise InvalidArgument(f"`--workers` must be a whole number, at least 1, received {workers}.")
-    command = [sys.executable, "-P", "-m", "tfbig.cli.main", *argv]
+    command = [sys.executable, "-P", "-m", "tfbig", *argv]
     try:
         with set_aside(arguments.out, wanted=arguments.overwrite):
             _check(run_in_processes(command, directory=Path(arguments.out), workers=workers))

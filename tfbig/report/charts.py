@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from tfbig.report.markup import Markup, element
 
 _LINE = 15.0  # height of a line of text
-_LETTER = 6.7  # width of a letter, near enough to keep labels apart
+_LETTER, _BOLD = 6.7, 7.7  # width of a letter, near enough to keep labels apart
 _MARGIN = {"left": 58.0, "right": 16.0, "top": 14.0, "bottom": 40.0}
 
 
@@ -129,9 +129,10 @@ def _labels(points: Sequence[Point], x: Axis, y: Axis, width: float) -> list[Mar
     parts = []
     for point in sorted(points, key=lambda p: y(p.y)):
         px, py = x(point.x), y(point.y)
-        on_left = px + 14 + _LETTER * len(point.label) > width and px > (_MARGIN["left"] + width) / 2
-        label = _fitting(point.label, (px - _MARGIN["left"] if on_left else width - px) - 14)
-        length = _LETTER * len(label)
+        letter = _BOLD if point.accent else _LETTER
+        on_left = px + 14 + letter * len(point.label) > width and px > (_MARGIN["left"] + width) / 2
+        label = _fitting(point.label, (px - _MARGIN["left"] if on_left else width - px) - 14, letter)
+        length = letter * len(label)
         left = px - 12 - length if on_left else px + 12
         top = py
         while any(abs(top - t) < _LINE and left < end and begin < left + length for begin, end, t in taken):
@@ -148,8 +149,8 @@ def _labels(points: Sequence[Point], x: Axis, y: Axis, width: float) -> list[Mar
     return parts
 
 
-def _fitting(label: str, room: float) -> str:
-    letters = int(room / _LETTER)
+def _fitting(label: str, room: float, letter: float) -> str:
+    letters = int(room / letter)
     return label if len(label) <= letters else label[: max(1, letters - 1)].rstrip() + "\u2026"
 
 

@@ -53,9 +53,9 @@ td.name { font-weight: 600; white-space: normal; min-width: 10em; }
 td.name small { display: block; font-weight: 400; color: var(--soft); overflow-wrap: anywhere; }
 tr.delivered td { background: var(--accent-soft); }
 tr.delivered td:first-child { box-shadow: inset 4px 0 var(--accent); }
-td.op { max-width: 26em; overflow: hidden; text-overflow: ellipsis; }
+td.op { max-width: 21em; overflow: hidden; text-overflow: ellipsis; }
 td.op small { color: var(--soft); display: block; overflow: hidden; text-overflow: ellipsis; }
-.bar { display: inline-block; vertical-align: middle; width: 110px; height: 9px; border-radius: 5px;
+.bar { display: inline-block; vertical-align: middle; width: 72px; height: 9px; border-radius: 5px;
   background: var(--fill); margin-left: 10px; overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--accent); border-radius: 5px; }
 .bar.zeros i { background: var(--s6); }
@@ -96,7 +96,7 @@ footer { color: var(--soft); font-size: .85rem; margin-top: 48px; }
   main { padding: 24px 14px 48px; }
   .cards { grid-template-columns: 1fr 1fr; gap: 10px; }
   .card { padding: 12px 13px; } .card .figure { font-size: 1.6rem; }
-  .wide { display: none; } .narrow { display: block; }
+  .wide { display: none; } .narrow { display: block; } .narrow svg { width: 100%; }
   .panel { padding: 12px; } .bar { width: 56px; } td.op { max-width: 11em; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 8px; }
 }
