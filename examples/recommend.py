@@ -86,7 +86,7 @@ def main(folder: str | None, quick: bool) -> None:
     sizes |= {"dimensions": 16 if quick else 32}
     for kind in ("two_tower",) if quick else ("two_tower", "ncf"):
         keras.utils.set_random_seed(0)
-        units = {"two_tower": (sizes["dimensions"],), "ncf": (64, 32)}[kind]
+        units = {"two_tower": (sizes["dimensions"],), "ncf": ()}[kind]  # A deep part learns so little data by heart.
         model = tfbig.models.build("recommender", kind=kind, units=units, dropout=0.2, **sizes)
         model.name = kind
         start_from_factors(model, ratings, train)
@@ -111,9 +111,7 @@ def start_from_factors(model: keras.Model, ratings: Ratings, train: Split) -> No
             kernel = model.get_layer(f"{side}_hidden1").kernel
             kernel.assign(np.eye(*kernel.shape))
     else:
-        kernel = model.get_layer("score").kernel
-        product = np.arange(kernel.shape[0]) < tables[0].shape[1]
-        kernel.assign(np.where(product[:, None], 1, kernel))
+        model.get_layer("score").kernel.assign(np.ones((tables[0].shape[1], 1)))
 
 
 def factors_of(matrix: csr_matrix, rank: int) -> tuple[np.ndarray, np.ndarray]:

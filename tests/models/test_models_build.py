@@ -132,6 +132,8 @@ def test_applications_come_by_name_without_weights():
         ("resnet", {"width": 0}, r"`width` must be in \(0, 64\], received 0"),
         ("resnet", {"weight_decay": -1}, "`weight_decay` must be in"),
         ("mlp", {"units": ()}, "`units` must be a sequence of whole numbers"),
+        ("recommender", {"units": ()}, "`units` must be a sequence of whole numbers"),
+        ("recommender", {"kind": "ncf", "units": 0}, "`units` must be a sequence of whole numbers"),
         ("mlp", {"units": (8, 0)}, r"`units\[1\]` must be a whole number of at least 1, received 0"),
         ("mlp", {"dropout": 1.0}, r"`dropout` must be in \[0, 1\), received 1.0"),
         ("mlp", {"classes": True}, "`classes` must be a whole number"),
@@ -174,10 +176,10 @@ def test_atari_network_and_one_for_plain_features():
     assert tfbig.models.build("q_network", input_shape=(6,), units=(32, 32)).count_params() == 6 * 32 + 32 + 1056 + 132
 
 
-@pytest.mark.parametrize("kind", ["two_tower", "ncf"])
-def test_recommenders_learn_who_likes_what(kind):
+@pytest.mark.parametrize("kind, units", [("two_tower", (16, 8)), ("ncf", (16, 8)), ("ncf", ())])
+def test_recommenders_learn_who_likes_what(kind, units):
     keras.utils.set_random_seed(0)
-    model = tfbig.models.build("recommender", users=16, items=16, kind=kind, dimensions=8, units=(16, 8))
+    model = tfbig.models.build("recommender", users=16, items=16, kind=kind, dimensions=8, units=units)
     user, item = (a.ravel() for a in np.meshgrid(np.arange(16), np.arange(16)))
     liked = ((user + item) % 2).astype("float32")
     model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", metrics=["accuracy"], jit_compile=False)

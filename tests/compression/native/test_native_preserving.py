@@ -46,3 +46,26 @@ def test_clusters_are_found_wherever_the_other_values_are(model, first_rows, fou
         return shared[::-1] if first_rows == 3 else shared
 
     assert tfbig.Preserve(sparsity=False).applies_to(with_weights(model, clustered)) is found
+
+
+def test_clusters_of_a_small_tensor_are_kept():
+    """Nine weights each of eight channels share 32 values: hardly two of them a value."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(8, 3), keras.layers.GlobalAveragePooling2D()])
+    model.compile("adam", "mse")
+    x, y = np.random.default_rng(0).normal(size=(32, 8, 8, 1)), np.ones((32, 8))
+    for technique in (tfbig.Cluster(clusters=32), tfbig.Quantize("int8")):
+        prepared = technique.prepare(model)
+        prepared.compile("adam", "mse")
+        prepared.fit(x, y, verbose=0)
+        model = technique.finish(prepared)
+    assert np.unique(model.layers[0].kernel.numpy()).size <= 32
+    tfbig.Cluster(clusters=32).verify(model)
+
+
+def test_zeros_alone_are_no_clusters(model):
+    def some_zeros(weights):
+        weights[:, ::2] = 0
+        return weights
+
+    assert not tfbig.Preserve(sparsity=False).applies_to(with_weights(model, some_zeros))

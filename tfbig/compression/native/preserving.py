@@ -47,12 +47,20 @@ def has_zeros(kernel: Kernel) -> bool:
     return bool(kernel.size * _BY_CHANCE < zeros < kernel.size)
 
 
-def has_clusters(kernel: Kernel) -> bool:
-    """Whether the tensor has far fewer distinct values than elements, as only clustering leaves it."""
-    values, most = kernel.variable.numpy().ravel(), min(_MOST_CLUSTERS, kernel.size // 4)
-    if np.unique(values[: 4 * _MOST_CLUSTERS]).size > most:  # Sorting all of them takes long.
+def has_clusters(kernel: Kernel, *, weights_each: int = 1) -> bool:
+    """Whether weights share values, of which there are few, as clustering leaves them.
+
+    In a tensor of 256 weights or less two may be equal by chance; held together as a cluster they do no harm.
+
+    Args:
+        weights_each: of every value, on average and at least.
+    """
+    values = kernel.variable.numpy().ravel()
+    if np.unique(values[: 4 * _MOST_CLUSTERS]).size > _MOST_CLUSTERS:  # Sorting all of them takes long.
         return False
-    return bool(1 < np.unique(values).size <= most)
+    distinct, counts = np.unique(values, return_counts=True)
+    few = 1 < distinct.size <= min(_MOST_CLUSTERS, values.size // weights_each)
+    return bool(few and counts[distinct != 0].max() > 1)
 
 
 def _labels(kernel: Kernel, clustered: bool) -> np.ndarray:

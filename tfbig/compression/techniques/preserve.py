@@ -24,7 +24,7 @@ class Preserve(NativeTechnique):
 
     Args:
         sparsity: keep zeros.
-        clusters: keep clusters, in tensors with at most 256 distinct values and four times as many elements.
+        clusters: keep clusters, in tensors with at most 256 distinct values.
         found: filled in by `prepare`, for each tensor in the order of the layers: whether it has clusters to keep; None
             to leave it alone.
 

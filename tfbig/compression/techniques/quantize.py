@@ -116,7 +116,8 @@ class Quantize(TwoEngines):
         clustering = [m for m in getattr(model, "machines", ()) if isinstance(m, Clustering) and not m.per_channel]
         being_clustered = {id(k.variable) for machine in clustering for k in machine.kernels}
         kernels = compressible_kernels(model, min_size=1)
-        found = [id(k.variable) in being_clustered or has_clusters(k) for k in kernels]
+        # Surely clustered: a few equal weights are not worth the precision of a scale for each channel.
+        found = [id(k.variable) in being_clustered or has_clusters(k, weights_each=4) for k in kernels]
         return found if any(found) else []
 
     def finish_natively(self, model: keras.Model) -> keras.Model:

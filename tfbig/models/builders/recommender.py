@@ -35,7 +35,9 @@ def build(
         items: number of item ids, which are 0 to n - 1.
         kind: "two_tower" or "ncf".
         dimensions: width of each embedding.
-        units: width of each hidden layer; in "two_tower" the last is the width of the vectors compared.
+        units: width of each hidden layer; in "two_tower" the last is the width of the vectors compared. None of them,
+            `()`, leaves the product of embeddings alone in "ncf": generalized matrix factorization, which is best on
+            little data.
         dropout: share of hidden activations dropped in training, in [0, 1).
         output_activation: "sigmoid" for clicks, None for logits and for ratings; kept in float32.
 
@@ -47,7 +49,7 @@ def build(
 
     References:
         Covington, Adams, Sargin, "Deep Neural Networks for YouTube Recommendations", RecSys 2016 (two towers).
-        He et al., "Neural Collaborative Filtering", WWW 2017, section 3.4 (NeuMF).
+        He et al., "Neural Collaborative Filtering", WWW 2017, sections 3.2 (GMF) and 3.4 (NeuMF).
     """
     _check(users, items, kind, dimensions, units, dropout)
     user, item = (keras.Input((), dtype="int32", name=side) for side in ("user", "item"))
@@ -82,9 +84,12 @@ def _ncf(
     dropout: float,
 ) -> keras.KerasTensor:
     factors = [_embedded(inputs[side], sizes[side], dimensions, f"{side}_factors") for side in ("user", "item")]
+    product = layers.Multiply(name="product")(factors)
+    if not units:
+        return product
     features = [_embedded(inputs[side], sizes[side], dimensions, f"{side}_features") for side in ("user", "item")]
     deep = _perceptron(layers.Concatenate(name="pair")(features), units, dropout, "deep")
-    return layers.Concatenate(name="joined")([layers.Multiply(name="product")(factors), deep])
+    return layers.Concatenate(name="joined")([product, deep])
 
 
 def _embedded(ids: keras.KerasTensor, count: int, dimensions: int, name: str) -> keras.KerasTensor:
@@ -105,5 +110,6 @@ def _check(users: int, items: int, kind: str, dimensions: int, units: Sequence[i
         check_count(argument, value)
     if kind not in KINDS:
         raise InvalidArgument(f"`kind` must be 'two_tower' or 'ncf', received {kind!r}.{nearest(kind, KINDS)}")
-    check_counts("units", units)
+    if kind != "ncf" or units not in ((), []):
+        check_counts("units", units)
     check_range("dropout", dropout, 0, 1, closed="left")
