@@ -235,6 +235,14 @@ def padded() -> keras.Model:
     return keras.Model(inputs, layers.Dense(3)(layers.Dense(16)(y)[:, 1, 1:3, :, :]))
 
 
+def resized_and_masked() -> keras.Model:
+    inputs = keras.Input((6, 6, 4))
+    x = ops.image.resize(layers.Conv2D(16, 3, padding="same", activation="relu")(inputs), (4, 4))
+    x = layers.Dense(12)(ops.reshape(x, (-1, 16, 16)))
+    state = layers.Dense(6, activation="tanh")(layers.GlobalAveragePooling1D()(x))
+    return keras.Model(inputs, layers.GRU(6)(layers.Masking()(x), initial_state=state))
+
+
 def both_directions() -> keras.Model:
     inputs = keras.Input((12, 4))
     x = layers.Dense(24, activation="relu")(inputs)
@@ -248,5 +256,6 @@ MODELS = {
         *(sequential, residual, concatenated, inverted_residual, squeeze_and_excite, many_groups, wide_groups),
         *(shuffled, group_normalised, up_and_down, shared, nested, transformer, grouped_queries),
         *(attention_from_operations, einsum, mixer, gated, sequence, padded, both_directions),
+        resized_and_masked,
     )
 }

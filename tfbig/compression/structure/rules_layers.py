@@ -144,8 +144,10 @@ def recurrent(call: Call, flow: Flow) -> list[Channels]:
     """What enters may shrink; the units stay, for the state feeds back."""
     layer = call.operation
     sides = [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
-    if len(call.inputs) > 1 or not all(hasattr(getattr(side, "cell", None), "kernel") for side in sides):
+    if not all(hasattr(getattr(side, "cell", None), "kernel") for side in sides):
         raise NotUnderstood
+    for mask_or_state in call.inputs[1:]:
+        flow.only(flow.of(mask_or_state))
     x = flow.only(flow.of(call.inputs[0]), -1)
     for side in sides:
         flow.bind(side.cell.kernel, 0, x[-1])

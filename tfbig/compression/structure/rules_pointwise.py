@@ -62,6 +62,7 @@ BINARY_OPS = (
     *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Maximum", "Minimum", "Power", "Where"),
     *("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual", "LogicalAnd", "LogicalOr"),
 )
+ZERO_OF_ZEROS = ("Add", "Subtract", "Maximum", "Minimum", "Greater", "Less", "NotEqual")
 
 
 def activate(flow: Flow, activation: Any, channels: Channels) -> Channels:
@@ -173,7 +174,8 @@ def binary_operation(call: Call, flow: Flow) -> Channels:
     zeros = [_zero_in(flow, x) for x in tensors]
     if name == "Multiply":
         return Channels(axes, any(zeros))
-    return Channels(axes, name in ("Add", "Subtract", "Maximum", "Minimum") and all(zeros) and len(tensors) == 2)
+    constants = [x for x in operands if not isinstance(x, keras.KerasTensor)]
+    return Channels(axes, name in ZERO_OF_ZEROS and all(zeros) and not any(np.any(x) for x in constants))
 
 
 def _merge(call: Call, flow: Flow, operands: list[Any], quantifier: Callable) -> Channels:

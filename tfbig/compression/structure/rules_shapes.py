@@ -30,6 +30,21 @@ def spatial(call: Call, flow: Flow) -> Channels:
     return flow.only(x, channel_axis(call.operation, len(x.axes)))
 
 
+@rule("ops.Resize")
+def resized(call: Call, flow: Flow) -> Channels:
+    if call.operation.pad_to_aspect_ratio:  # with a value that need not be zero
+        raise NotUnderstood
+    x = flow.of(call.inputs[0])
+    return flow.only(x, channel_axis(call.operation, len(x.axes)))
+
+
+@rule("Masking")
+def masking(call: Call, flow: Flow) -> Channels:
+    """A step is masked if all its channels are the mask's value: zeros that go do not change that."""
+    x = flow.of(call.inputs[0])
+    return flow.only(x, -1) if x.zero and call.operation.mask_value == 0 else flow.whole(x, -1)
+
+
 @rule(*GLOBAL_POOLING)
 def global_pooling(call: Call, flow: Flow) -> Channels:
     x = flow.of(call.inputs[0])
@@ -173,13 +188,13 @@ def reduction(call: Call, flow: Flow) -> Channels:
     rank = len(x.axes)
     given = range(rank) if operation.axis is None else np.atleast_1d(operation.axis)
     gone = {int(axis) % rank for axis in given}
-    exact = type(operation).__name__ == "Sum" and x.zero
+    exact = type(operation).__name__ in ("Sum", "Any") and x.zero
     if not exact:
         x = flow.whole(x, *gone)
     kept = tuple(None if axis in gone else labels for axis, labels in enumerate(x.axes))
     if not operation.keepdims:
         kept = tuple(labels for axis, labels in enumerate(x.axes) if axis not in gone)
-    linear = type(operation).__name__ in ("Sum", "Mean", "Max", "Min", "Amax", "Amin", "Std", "Var")
+    linear = type(operation).__name__ in ("Sum", "Mean", "Max", "Min", "Amax", "Amin", "Std", "Var", "Any")
     return Channels(kept, x.zero and linear)
 
 
