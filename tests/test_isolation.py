@@ -103,11 +103,14 @@ def test_files_in_the_current_folder_do_not_stand_for_libraries(tmp_path, monkey
     isolation.shut_down()
 
 
-def test_children_end_with_a_killed_parent(tmp_path):
+@pytest.mark.parametrize("busy_with", ["add', 1, b=1)", "hang')"])
+def test_children_end_with_a_killed_parent(busy_with):
     script = (
-        "import os, signal, time\nfrom tfbig.isolation import run_isolated\n"
+        "import os, signal, threading, time\nfrom tfbig.isolation import run_isolated\n"
         "print(run_isolated('isolated_functions:add', 1, b=1)[1], flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)"
+        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
+        f"run_isolated('isolated_functions:{busy_with}\n"
+        "time.sleep(60)"
     )
     paths = os.pathsep.join([os.path.dirname(isolated_functions.__file__), *(p for p in sys.path if p)])
     done = subprocess.run(
