@@ -50,11 +50,11 @@ def test_train_as_json_and_over_what_is_there(command, digits_file):
 
 def test_compress(command, model_file, digits_file, folder):
     told = command(
-        *("compress", model_file, "--data", digits_file, "--recipe", "small", "--out", "result", "--epochs", 2),
+        *("compress", model_file, "--data", digits_file, "--recipe", "balanced", "--out", "result", "--epochs", 2),
         "--saved-model",
     )
-    assert "Stage 1 of 2: prune 0.8\n" in told and "Stage 2 of 2: quantize int8\n" in told
-    assert "Beside float, 2 quantize int8 is" in told
+    assert "Stage 1 of 2: prune 0.7 + distill\n" in told and "Stage 2 of 2: quantize int8 + distill\n" in told
+    assert "Beside float, 2 quantize int8 + distill is" in told
     assert told.endswith("\nThe files and report.html are in result\n")
     assert sorted(path.name for path in (folder / "result").iterdir()) == [
         *("model.keras", "model.tflite", "recipe.json", "report.html", "report.json", "saved_model", "stages"),

@@ -22,7 +22,17 @@ def start(model_file, digits_file, tmp_path):
     """Starts `tfbig compress` as a program of its own."""
 
     def start(*options: object, epochs: int = 500, script: str = RUN) -> subprocess.Popen:
-        arguments = ("compress", model_file, "--data", digits_file, "--recipe", "small", "--epochs", epochs, *options)
+        arguments = (
+            "compress",
+            model_file,
+            "--data",
+            digits_file,
+            "--recipe",
+            "balanced",
+            "--epochs",
+            epochs,
+            *options,
+        )
         return subprocess.Popen(
             [sys.executable, "-c", script, *map(str, arguments), "--out", "result"],
             cwd=tmp_path,
@@ -63,11 +73,12 @@ def test_killed_run_goes_on_with_resume(start, tmp_path):
     process = start("--resume", epochs=2)
     out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
-    assert "Stage 1 of 2: prune 0.8: finished before\n" in out and out.count("Epoch 1/2") == 1
+    assert "Stage 1 of 2: prune 0.7 + distill: finished before\n" in out and out.count("Epoch 1/2") == 1
     assert os.listdir(tmp_path) == ["result"]
     report = json.loads((tmp_path / "result" / "report.json").read_text())
-    assert [row["stage"] for row in report["rows"]] == ["float", "1 prune 0.8", "model.keras", "2 quantize int8"]
-    assert set(report["histories"]) == {"1 prune 0.8", "2 quantize int8"}
+    stages = ["1 prune 0.7 + distill", "2 quantize int8 + distill"]
+    assert [row["stage"] for row in report["rows"]] == ["float", *stages[:1], "model.keras", *stages[1:]]
+    assert list(report["histories"]) == stages
 
 
 def test_full_disk(start, tmp_path):

@@ -30,7 +30,7 @@ def test_plan_is_the_recipe_of_its_values(space):
     spared = {"layers": {"stem": None}}
     assert plan.recipe.get_config()["stages"] == [
         [{"name": "prune_channels", "flops": 0.5}, {"name": "distill"}],
-        [{"name": "prune", "sparsity": 0.8, **spared}, {"name": "distill"}],
+        [{"name": "prune", "sparsity": 0.8, "scope": "global", **spared}, {"name": "distill"}],
         [{"name": "cluster", **spared}, {"name": "distill"}],
         [{"name": "quantize"}, {"name": "distill"}],
     ]

@@ -26,7 +26,7 @@ from tfbig.errors import InvalidArgument, InvalidModel, check_range, unknown
 CHOICES: dict[str, tuple] = {
     "channels": (1.0, 0.75, 0.5, 0.4, 0.25),  # share of the FLOPs that channel pruning keeps
     "rank": (1.0, 0.75, 0.5, 0.25),  # share of the full rank
-    "sparsity": (0.0, 0.5, 0.7, 0.8, 0.9),  # share of zeros
+    "sparsity": (0.0, 0.5, 0.7, 0.8, 0.9),  # share of zeros in all layers together
     "clusters": (0, 64, 32, 16, 8),  # values in a tensor, 0 for any number
     "bits": ("float32", "int16x8", "int8", "int4"),
     "distill": (False, True),
@@ -157,7 +157,7 @@ def _stages(values: Mapping[str, Any], spared: Sequence[str]) -> list[Any]:
     if values["rank"] < 1:
         found.append(LowRank(rank=values["rank"], exclude=tuple(spared)))
     if values["sparsity"] > 0:
-        found.append(Prune(sparsity=values["sparsity"], layers=alone or None))
+        found.append(Prune(sparsity=values["sparsity"], scope="global", layers=alone or None))
     if values["clusters"] > 0:
         found.append(Cluster(clusters=values["clusters"], layers=alone or None))
     if values["bits"] != "float32":
