@@ -43,14 +43,15 @@ COLUMNS = ("model", "zeros off", "in the file", "values", "steps, max / mean", "
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path)
-    results = [row for file in parser.parse_args().files for row in json.loads(file.read_text())]
+    rows = [row for file in parser.parse_args().files for row in json.loads(file.read_text())]
+    results = list({(row["model"], row["technique"]): row for row in rows}.values())  # The last file counts.
     by_model: dict[str, dict[str, Any]] = {}
     for result in results:
         by_model.setdefault(result["model"], {})[result["technique"]] = result
     print(HEAD)
     for technique in ("prune", "cluster", "quantize"):
-        rows = [r for r in results if r["technique"] == technique]
-        print(f"- `{technique}`: {sum(r['ok'] for r in rows)} of {len(rows)} models.")
+        holds = [r["ok"] for r in results if r["technique"] == technique]
+        print(f"- `{technique}`: {sum(holds)} of {len(holds)} models.")
     quantized = [r for r in results if r["technique"] == "quantize" and r["row"]]
     beyond = [r["model"] for r in quantized if not is_near(r["row"]["parity"])]
     print(f"- {len(quantized) - len(beyond)} of {len(quantized)} quantized models: {BAR}.")
