@@ -203,3 +203,21 @@ def test_a_teacher_in_training_mode_is_refused_before_the_first_batch():
     teacher(np.zeros((1, 8, 8, 1)))
     with pytest.raises(InvalidModel, match="`teacher` 'restless' is in training mode: .* still changes noise"):
         Distill(teacher=teacher).cache(batches(*images(8)))
+
+
+def test_a_full_disk_leaves_the_teacher_to_answer_and_no_half_written_row(tmp_path, monkeypatch):
+    x, y = images(32)
+    teacher = cnn(8)
+    dataset = Distill(teacher=teacher).cache(batches(x, y, 8, shuffle=False), tmp_path)
+
+    def full_behind_the_first_batch(file, mode):
+        if file.name == "keys.bin" and file.stat().st_size:
+            raise OSError(28, "No space left on device")
+        return open(file, mode)
+
+    monkeypatch.setattr(cache, "open", full_behind_the_first_batch, raising=False)
+    with pytest.warns(UserWarning, match="cache cannot grow, .* for what is not in it: .*No space left"):
+        for images_, taught in dataset:
+            assert np.allclose(taught.knowledge["outputs"][0][0], teacher(images_), atol=1e-6)
+    assert (tmp_path / "keys.bin").stat().st_size == 8 * 8
+    assert (tmp_path / "rows.bin").stat().st_size == 8 * 4 * 10

@@ -114,16 +114,24 @@ class AnswersOnDisk(Answers):
         for file in (self.keys_file, self.rows_file):
             file.touch()
         count = min(self.keys_file.stat().st_size // 8, self.rows_file.stat().st_size // (4 * size))
-        os.truncate(self.keys_file, 8 * count)
-        os.truncate(self.rows_file, 4 * size * count)
+        self._cut(count)
         self.index = {key: i for i, key in enumerate(np.fromfile(self.keys_file, np.int64).tolist())}
         self._map()
 
     def append(self, keys: np.ndarray, rows: np.ndarray) -> None:
-        for file, values in ((self.rows_file, rows.astype(np.float32)), (self.keys_file, keys)):
-            with open(file, "ab") as stream:
-                stream.write(values.tobytes())
+        try:
+            for file, values in ((self.rows_file, rows.astype(np.float32)), (self.keys_file, keys)):
+                with open(file, "ab") as stream:
+                    stream.write(values.tobytes())
+        except OSError:
+            self._cut(len(self))
+            raise
         self._map()
+
+    def _cut(self, count: int) -> None:
+        """Leaves the first `count` answers in the files, and nothing half-written behind them."""
+        os.truncate(self.keys_file, 8 * count)
+        os.truncate(self.rows_file, 4 * self.size * count)
 
     def _map(self) -> None:
         if self.rows_file.stat().st_size:
@@ -170,7 +178,7 @@ class _Answering:
         with self.lock:
             # Without a known length (below 0) the data set may go on for ever, and nothing is known to be enough.
             if self.batches < 0 or len(self.answers) < self.batches * self.largest_batch:
-                self.answers.add(keys, rows)
+                self._keep(keys, rows)
             elif self.warn:
                 self.warn = False
                 warnings.warn(
@@ -180,6 +188,18 @@ class _Answering:
                     stacklevel=2,
                 )
         return rows
+
+    def _keep(self, keys: np.ndarray, rows: np.ndarray) -> None:
+        """A disk that is full does not end a training that needs no cache: the teacher goes on answering."""
+        try:
+            self.answers.add(keys, rows)
+        except OSError as error:
+            self.batches = 0  # There is room for none.
+            if self.warn:
+                self.warn = False
+                warnings.warn(
+                    f"The teacher cache cannot grow, so the teacher runs for what is not in it: {error}.", stacklevel=2
+                )
 
 
 def fingerprints(x: Any) -> tf.Tensor:
