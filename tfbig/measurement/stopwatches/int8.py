@@ -10,7 +10,7 @@ import keras
 
 from tfbig.compression.techniques.quantize import Quantize
 from tfbig.exporters.export import export
-from tfbig.exporters.frozen import probe_inputs
+from tfbig.exporters.frozen import call_arguments, probe_inputs
 from tfbig.measurement.stopwatch import shares_of
 
 
@@ -20,7 +20,8 @@ def shares(model: keras.Model) -> AbstractContextManager[Callable[[keras.Model],
 
 
 def _write(model: keras.Model, path: Path) -> Path:
-    technique, inputs = Quantize("int8"), probe_inputs(model)
+    technique = Quantize("int8")
     prepared = technique.prepare(model)
-    prepared(inputs[0] if len(inputs) == 1 else inputs, training=True)
+    args, kwargs = call_arguments(model, probe_inputs(model))
+    prepared(*args, **{**kwargs, "training": True})
     return export(technique.finish(prepared), path)
