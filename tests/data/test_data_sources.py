@@ -79,6 +79,7 @@ def test_contract_of_the_data(name, specs):
         assert len(labels) == data.spec.samples[split] > 0
         assert labels.min() >= 0 and labels.max() < data.spec.classes
         assert dataset.cardinality() == -(-len(labels) // 8)
+        assert dataset.options().autotune.enabled is False, "an iterator waits for its tuner when it ends"
     if data.spec.class_names:
         assert len(data.spec.class_names) == data.spec.classes
 

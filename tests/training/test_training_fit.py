@@ -165,6 +165,18 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert (orders[0] != orders[2]).any()
 
 
+@pytest.mark.parametrize(("asked", "found"), [(None, False), (True, True)])
+def test_no_iterator_waits_for_a_tuner_that_nobody_asked_for(asked, found):
+    options = tf.data.Options()
+    if asked is not None:
+        options.autotune.enabled = asked
+    own = batches().with_options(options)
+    made = tfbig.training.feed.feed(own, validation_data=own, class_weight={0: 2.0})
+    assert [part.options().autotune.enabled for part in (made.train, made.validation)] == [found, found]
+    from_arrays = tfbig.training.feed.feed((X, Y)).train
+    assert from_arrays.options().autotune.enabled is False
+
+
 def test_endless_data_with_steps_per_epoch():
     model = mlp()
     fit(model, batches().repeat(), steps_per_epoch=4, epochs=3, verbose=0)

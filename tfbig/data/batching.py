@@ -112,7 +112,20 @@ def batches(
         dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
     else:
         dataset = dataset.batch(batch_size).map(read, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return untuned(dataset.prefetch(tf.data.AUTOTUNE))
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Turns off what tunes a pipeline while it runs, unless the dataset says whether it wants it.
+
+    When an iterator ends it waits for its tuner, which sleeps twice as long each time: now and then an epoch takes
+    twice its time. Without a tuner, what says AUTOTUNE runs on all cores, and prefetching still finds its size.
+    """
+    if dataset.options().autotune.enabled is not None:
+        return dataset
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def shuffled(dataset: tf.data.Dataset, *, buffer: int, seed: int) -> tf.data.Dataset:

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import keras
-import numpy as np
+import tensorflow as tf
 
 from tfbig.errors import TfbigError
-from tfbig.training.state import Position, capture, restore
+from tfbig.training.state import Position, restore, variables
 
 # The running mean of the loss stays NaN once it is, so that looking every few batches loses nothing.
 _EVERY = 20
@@ -24,12 +24,15 @@ class Guard:
 
     def __init__(self, model: keras.Model):
         self.model = model
-        self.good: dict[str, np.ndarray] = {}
+        self.good: dict[str, tf.Tensor] = {}
         self.epoch: int | None = None
 
     def remember(self, epoch: int) -> None:
         """Takes the current state as good: that of the beginning of `epoch`."""
-        self.good, self.epoch = capture(self.model), epoch
+        # On a CPU these are the variables' own values, which TensorFlow copies when a step first changes them.
+        with tf.device("CPU"):
+            self.good = {name: tf.identity(variable.value) for name, variable in variables(self.model).items()}
+        self.epoch = epoch
 
     def check(self, logs: dict[str, Any], position: Position, *, always: bool = False) -> None:
         """Raises `TrainingDiverged`, with the last good weights in the model, if the loss is not a number."""

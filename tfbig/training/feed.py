@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfbig.data.batching import batches
+from tfbig.data.batching import batches, untuned
 from tfbig.errors import InvalidArgument, InvalidData
 
 
@@ -94,13 +94,13 @@ def _length(dataset: tf.data.Dataset) -> int | None:
 
 def _dataset(data: Any, name: str, batch_size: int, seed: int | None) -> tf.data.Dataset:
     if isinstance(data, tf.data.Dataset):
-        return data
+        return untuned(data)
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         return _from_arrays(tuple(data), name, batch_size, seed)
     if isinstance(data, keras.utils.PyDataset) or hasattr(data, "__next__"):
         from keras.src.trainers.data_adapters import get_data_adapter  # What Keras's own fit uses.
 
-        return get_data_adapter(data).get_tf_dataset()
+        return untuned(get_data_adapter(data).get_tf_dataset())
     raise InvalidArgument(
         f"`{name}` must be a tfbig.data.Data, a batched tf.data.Dataset, arrays (x, y), or a keras "
         "PyDataset, "

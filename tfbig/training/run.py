@@ -73,7 +73,8 @@ class Run:
         listed.on_train_begin()
         start = self._resume(model, saved, history)
         guard = Guard(model)
-        guard.remember(start.epoch)
+        if start.batch:
+            guard.remember(start.epoch)
         try_xla = self.compilation.jit_compile == "auto"
         loop = Loop(model, self.feed, listed, guard, self._writer(model, history, every=self.every), try_xla)
         if not model.stop_training:

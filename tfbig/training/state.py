@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfbig.errors import InvalidFile
 
@@ -40,7 +42,7 @@ def capture(model: keras.Model) -> dict[str, np.ndarray]:
     return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in found.items()}
 
 
-def restore(model: keras.Model, arrays: dict[str, np.ndarray], where: str = "the checkpoint") -> None:
+def restore(model: keras.Model, arrays: Mapping[str, np.ndarray | tf.Tensor], where: str = "the checkpoint") -> None:
     """Puts `capture`'s arrays back.
 
     Raises:
@@ -48,7 +50,7 @@ def restore(model: keras.Model, arrays: dict[str, np.ndarray], where: str = "the
     """
     found = variables(model)
     shapes = {name: tuple(variable.shape) for name, variable in found.items()}
-    saved = {name: array.shape for name, array in arrays.items()}
+    saved = {name: tuple(array.shape) for name, array in arrays.items()}
     if shapes != saved:
         differing = sorted(name for name in {*shapes, *saved} if shapes.get(name) != saved.get(name))
         first = differing[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfbig.data.batching import SPLITS, TEST_SHARE, shuffled
+from tfbig.data.batching import SPLITS, TEST_SHARE, shuffled, untuned
 from tfbig.data.dataset import Data, DataSpec, LoadOptions
 from tfbig.data.image_files import default_size
 from tfbig.errors import InvalidArgument, InvalidData, InvalidFile, MissingPackage, nearest
@@ -42,7 +42,7 @@ def load(argument: str, options: LoadOptions) -> Data:
         if split == "train":
             read = shuffled(read, buffer=min(stop - start, SHUFFLE_BUFFER), seed=options.seed)
         read = read.map(_Form(size), num_parallel_calls=tf.data.AUTOTUNE)
-        datasets[split] = read.batch(options.batch_size).prefetch(tf.data.AUTOTUNE)
+        datasets[split] = untuned(read.batch(options.batch_size).prefetch(tf.data.AUTOTUNE))
     inputs = datasets["train"].element_spec[0]
     spec = DataSpec(
         input_shape=tuple(inputs.shape[1:]),

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from tfbig.data.batching import allot, shuffled
+from tfbig.data.batching import allot, shuffled, untuned
 from tfbig.data.dataset import Data, DataSpec, LoadOptions
 from tfbig.data.image_files import CHANNELS, decode, default_size, plain_reason, resize
 from tfbig.data.labels import class_ids
@@ -161,4 +161,4 @@ def _stream(
         records = shuffled(records, buffer=min(len(indices), SHUFFLE_BUFFER), seed=options.seed)
     samples = records.map(form.sample, num_parallel_calls=tf.data.AUTOTUNE)
     counted = samples.apply(tf.data.experimental.assert_cardinality(len(indices)))
-    return counted.batch(options.batch_size).prefetch(tf.data.AUTOTUNE)
+    return untuned(counted.batch(options.batch_size).prefetch(tf.data.AUTOTUNE))
