@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 
@@ -212,12 +213,27 @@ def test_file_that_computes_something_else_is_not_kept(small_model, tmp_path, mo
 
     def wrong(*arguments, **options):
         facts = convert(*arguments, **options)
-        return {**facts, "outputs": [output + 0.5 for output in facts["outputs"]]}
+        return {**facts, "outputs": [[output + 0.5 for output in outputs] for outputs in facts["outputs"]]}
 
     monkeypatch.setattr(litert, "run_isolated", wrong)
     with pytest.raises(ConversionFailed, match=r"Output 0 of the LiteRT file differs from the Keras model by 0.5"):
         tfbig.export(small_model, tmp_path / "m.tflite")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("flipped", "kept"), [(1, True), (4, False)])
+def test_quantized_file_is_judged_by_several_inputs(small_model, digits_arrays, tmp_path, monkeypatch, flipped, kept):
+    convert = litert.run_isolated
+
+    def wrong(*arguments, **options):
+        facts = convert(*arguments, **options)
+        outputs = [[-y / 2 if probe < flipped else y for y in ys] for probe, ys in enumerate(facts["outputs"])]
+        return {**facts, "outputs": outputs}
+
+    monkeypatch.setattr(litert, "run_isolated", wrong)
+    with contextlib.nullcontext() if kept else pytest.raises(ConversionFailed, match="root mean square"):
+        tfbig.export(small_model, tmp_path / "m.tflite", quantize="int8", calibration=digits_arrays["x_train"])
+    assert bool(os.listdir(tmp_path)) == kept
 
 
 def test_trained_quantization_decides(small_model, fresh_digits, tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+Probe = dict[str, np.ndarray]
 
 
 def convert(
@@ -13,7 +16,7 @@ def convert(
     output: str,
     *,
     quantize: dict[str, Any] | None,
-    probe: dict[str, np.ndarray],
+    probes: Sequence[Probe],
     sparse: bool | None = False,
 ) -> dict[str, Any]:
     """Converts the frozen model in `folder` to the LiteRT file `output`.
@@ -21,17 +24,18 @@ def convert(
     Args:
         quantize: None for float; else `{"scheme": "float16" | "tfmot"}` for what TensorFlow's converter does by itself,
             or the arguments of `litert_quantization.quantize`.
+        probes: single examples, each by input name.
         sparse: see `sparse_encoding.encode_sparse`.
 
     Returns:
-        The facts that went into the file's metadata, and under "outputs" what the file computes for `probe` in LiteRT's
-        default runtime: a file that does not load there is not delivered.
+        The facts that went into the file's metadata, and under "outputs" what the file computes for each of the probes
+        in LiteRT's default runtime: a file that does not load there is not delivered.
     """
     content, facts = _converted(folder, quantize, sparse)
-    if len(probe) > 1:  # The converter keeps neither the order of the inputs nor that of their names.
-        facts = {"float_ops": {}, **facts, "inputs": list(probe)}
+    if len(probes[0]) > 1:  # The converter keeps neither the order of the inputs nor that of their names.
+        facts = {"float_ops": {}, **facts, "inputs": list(probes[0])}
     content = _written(output, content, facts)
-    return {**facts, "outputs": _run(content, probe)}
+    return {**facts, "outputs": _run(content, probes)}
 
 
 def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str, Any]:
@@ -47,12 +51,12 @@ def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str,
 
     converted = {name: _converted(part["folder"], part["quantize"], part["sparse"]) for name, part in parts.items()}
     content, renamed = signatures.join({name: content for name, (content, _) in converted.items()})
-    facts: dict[str, Any] = {"float_ops": {}, "inputs": {name: list(part["probe"]) for name, part in parts.items()}}
+    facts: dict[str, Any] = {"float_ops": {}, "inputs": {name: list(part["probes"][0]) for name, part in parts.items()}}
     for name, (_, own) in converted.items():
         float_ops = {renamed[name].get(op, op): reason for op, reason in own.get("float_ops", {}).items()}
         facts = {**facts, **own, "float_ops": {**facts["float_ops"], **float_ops}}
     content = _written(output, content, facts)
-    return {**facts, "outputs": {name: _run(content, part["probe"], name) for name, part in parts.items()}}
+    return {**facts, "outputs": {name: _run(content, part["probes"], name) for name, part in parts.items()}}
 
 
 def _converted(folder: str, quantize: dict[str, Any] | None, sparse: bool | None) -> tuple[bytes, dict[str, Any]]:
@@ -88,15 +92,19 @@ def _written(output: str, content: bytes, facts: dict[str, Any]) -> bytes:
     return content
 
 
-def _run(content: bytes, inputs: dict[str, np.ndarray], signature: str | None = None) -> list[np.ndarray]:
+def _run(content: bytes, probes: Sequence[Probe], signature: str | None = None) -> list[list[np.ndarray]]:
+    """For each probe, the outputs in the order of the model's."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content)
     runner = interpreter.get_signature_runner(signature)
-    details = runner.get_input_details()
-    made = runner.get_output_details()
-    outputs = runner(**{name: _stored(value, details[name]) for name, value in inputs.items()})
-    return [_real(outputs[name], made[name]) for name in sorted(outputs, key=lambda n: int(n.split("_")[1]))]
+    details, made = runner.get_input_details(), runner.get_output_details()
+    names = sorted(made, key=lambda name: int(name.split("_")[1]))
+    found = []
+    for probe in probes:
+        outputs = runner(**{name: _stored(value, details[name]) for name, value in probe.items()})
+        found.append([_real(outputs[name], made[name]) for name in names])
+    return found
 
 
 def _stored(value: np.ndarray, detail: dict[str, Any]) -> np.ndarray:

@@ -105,7 +105,7 @@ def _float_twin(model: keras.Model, folder: Path) -> Path:
         return export(model, twin, sparse=False)
     save_frozen(model, folder / "frozen")
     probe = dict(zip([spec.name for spec in input_specs(model, 1)], probe_inputs(model), strict=True))
-    run_isolated("tfbig.exporters.conversion:convert", str(folder / "frozen"), str(twin), quantize=None, probe=probe)
+    run_isolated("tfbig.exporters.conversion:convert", str(folder / "frozen"), str(twin), quantize=None, probes=[probe])
     return twin
 
 
