@@ -3,9 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from keras import layers
 
 import tfbig
+from tfbig.compression.native.quantizing import off_ties
 from tfbig.measurement.litert import run_litert
 
 STEPS, MEAN = 3, 0.5
@@ -50,10 +53,41 @@ def test_logits_agree_and_nothing_stays_float(body, tmp_path):
     assert tfbig.inspect(path).float_ops == ()
     expected = np.asarray(prepared(x[:64], training=False))
     (got,) = run_litert(path, [x[:64]])
-    low, high = prepared.machines[0].ranges.numpy()[-1]
+    low, high = prepared.machines[0].final_ranges.numpy()[-1]
     steps = np.abs(got - expected) / ((high - low) / 255)
     assert steps.max() <= STEPS + 0.01 and steps.mean() <= MEAN
     assert np.mean(got.argmax(1) == expected.argmax(1)) >= 0.95
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_pixels_between_minus_one_and_one_are_rounded_alike(rescaled, tmp_path):
+    """Every one of them would lie half-way between two levels, where Keras and LiteRT round to either side."""
+    keras.utils.set_random_seed(0)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3)).astype("float32")
+    pixels.flat[:2] = 0, 255
+    inputs = x = layers.Input((8, 8, 3))
+    if rescaled:
+        x = layers.Rescaling(1 / 127.5, offset=-1)(x)
+    model = keras.Model(inputs, layers.Conv2D(4, 3, strides=2, padding="same")(x))
+    images = pixels if rescaled else pixels / np.float32(127.5) - 1
+    prepared = tfbig.Quantize("int8").prepare(model)
+    prepared.compile("sgd", "mse", jit_compile=False)
+    prepared.fit(images, model.predict(images, verbose=0), batch_size=64, verbose=0)
+    (got,) = run_litert(tfbig.export(prepared, tmp_path / "model.tflite"), [images])
+    low, high = prepared.machines[0].final_ranges.numpy()[-1]
+    steps = np.abs(got - np.asarray(prepared(images, training=False))) / ((high - low) / 255)
+    assert np.mean(steps > 0.5) < 0.01
+
+
+@given(low=st.floats(-1e3, 0), span=st.floats(1e-3, 1e3))
+def test_ranges_off_ties(low, span):
+    given_range = np.array([[low, max(low + span, 1e-3)]], "float32")
+    ((new_low, new_high),) = off_ties(given_range).numpy()
+    ((old_low, old_high),) = given_range
+    width = old_high - old_low
+    assert new_low == old_low and old_high <= new_high <= old_high + width / 64
+    zero = -255 * new_low / (new_high - new_low)
+    assert zero < 64 or abs(zero - np.floor(zero) - 0.5) > 0.009
 
 
 @pytest.mark.parametrize(("dtype", "scheme", "bits"), [("int16x8", "int16x8", 16), ("int4", "int8 (int4 weights)", 8)])
@@ -70,7 +104,7 @@ def test_other_integers_agree_too(dtype, scheme, bits, tmp_path):
     inside = tfbig.inspect(path)
     assert inside.scheme == scheme and inside.float_ops == ()
     expected, (got,) = np.asarray(prepared(x[:64], training=False)), run_litert(path, [x[:64]])
-    low, high = prepared.machines[0].ranges.numpy()[-1]
+    low, high = prepared.machines[0].final_ranges.numpy()[-1]
     step = (high - low) / 255 if bits == 8 else 2 * max(-low, high) / 65535
     # The rounding of 16 bits is finer than the sums of float32 that Keras compares with.
     assert np.max(np.abs(got - expected)) <= (3.01 if bits == 8 else 64) * step

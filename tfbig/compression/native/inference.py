@@ -48,7 +48,7 @@ def ranges_at_points(model: Prepared, values: list[Any]) -> list[tuple[np.ndarra
     """For each tensor that is quantized: its value for `values`, and the range it was trained with."""
     machine = quantizing_machine(model)
     assert machine is not None
-    learned = machine.ranges.numpy()
+    learned = machine.final_ranges.numpy()
     found: list[tuple[np.ndarray, tuple[float, float]]] = []
 
     def record(tensor: int, value: Any) -> None:

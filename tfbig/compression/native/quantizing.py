@@ -104,6 +104,11 @@ class Quantizing(Machine):
         return found
 
     @property
+    def final_ranges(self) -> tf.Tensor:
+        """The ranges `(rows, 2)` at inference and in the file: those that training has seen, off ties."""
+        return off_ties(tf.convert_to_tensor(self.ranges.value))
+
+    @property
     def calibrated(self) -> bool:
         """Whether the ranges have seen data."""
         return int(self.step.numpy()) > 0
@@ -115,7 +120,7 @@ class _Run:
     def __init__(self, machine: Quantizing, training: bool):
         self.machine, self.training = machine, training
         self.plan: Plan = machine.plan
-        self.ranges = tf.convert_to_tensor(machine.ranges.value)
+        self.ranges = tf.convert_to_tensor(machine.ranges.value) if training else machine.final_ranges
         self.seen = dict(enumerate(tf.unstack(self.ranges))) if training else {}
         steps = machine.step.value
         self.weight = _weight_of_the_new(steps, machine.momentum)
@@ -228,6 +233,19 @@ def fake_quantize(x: tf.Tensor, low: Any, high: Any, bits: int) -> tf.Tensor:
         bound = tf.maximum(tf.abs(low), tf.abs(high))
         low, high = -bound * 32768 / 32767, bound
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=bits)
+
+
+def off_ties(ranges: tf.Tensor) -> tf.Tensor:
+    """Widens ranges `(rows, 2)` that have 0 half-way between two of their 256 levels, by less than one level in 64.
+
+    Pixels scaled to [-1, 1] all lie half-way there. Each runtime rounds ties in its own way, and half a level, the
+    largest error there is, would be the error of every pixel.
+    """
+    low, high = ranges[:, 0], ranges[:, 1]
+    zero = 255.0 * tf.math.divide_no_nan(-low, high - low)
+    below = tf.floor(zero)
+    is_tie = (tf.abs(zero - below - 0.5) < 0.01) & (below >= 64)
+    return tf.stack([low, tf.where(is_tie, low - 255.0 * tf.math.divide_no_nan(low, below), high)], axis=1)
 
 
 def fake_quantize_ties_away(x: tf.Tensor, low: Any, high: Any, bits: int) -> tf.Tensor:
