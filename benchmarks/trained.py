@@ -1,4 +1,4 @@
-"""Trained networks in integers: the quantized Keras model beside its LiteRT file, on pictures that it knows how to read.
+"""Trained networks in integers: the quantized Keras model beside its LiteRT file, on pictures that it can read.
 
     python benchmarks/trained.py --photos FOLDER FILE...
 

@@ -3,6 +3,7 @@
     python examples/vision.py FOLDER               one folder of pictures for each class, such as cats/ and dogs/
     python examples/vision.py --quick              a tiny folder of drawn pictures instead
     python examples/vision.py FOLDER --architecture ResNet50 --weights imagenet      (or a file of weights)
+    python examples/vision.py FOLDER --architecture trained.h5     another classifier, with new last layers
     python examples/vision.py predict photo.jpg saved_models/vision/model.tflite     (or model.keras)
 
 Prints a table of what was measured on each saved file. The files are in saved_models/vision; each takes pictures as
@@ -49,7 +50,7 @@ def main(given: argparse.Namespace) -> tfbig.Result:
         train,
         validation_data=data.validation,
         epochs=given.epochs or (10 if given.quick else 40),
-        learning_rate=1e-4 if given.weights else 5e-3 if given.quick else 2e-3,
+        learning_rate=given.learning_rate or (5e-3 if given.quick else 2e-3),
         schedule="cosine",
         warmup=0.05,
         verbose=2,
@@ -76,12 +77,32 @@ def build_model(architecture: str, weights: str | None, input_shape: tuple[int, 
     if architecture in tfbig.models.BUILDERS:
         network = tfbig.models.build(architecture, input_shape=input_shape, classes=classes)
         return keras.Sequential([keras.Input(input_shape), keras.layers.Rescaling(1 / 255), network], name="vision")
+    if Path(architecture).suffix:
+        return continued(Path(architecture), input_shape, classes)
     body = tfbig.models.build(
         architecture, input_shape=input_shape, include_top=False, pooling="avg", weights=weights and str(weights)
     )
     prepare = sys.modules[getattr(keras.applications, architecture).__module__].preprocess_input
     inputs = keras.Input(input_shape)
     outputs = keras.layers.Dense(classes, activation="softmax", name="classes")(body(prepare(inputs)))
+    return keras.Model(inputs, outputs, name="vision")
+
+
+def continued(file: Path, input_shape: tuple[int, ...], classes: int) -> keras.Model:
+    """A classifier from a file, for pixels from -1 to 1, with new sizes and a new layer behind its last pooling."""
+    old = tfbig.load(file)
+    pooling = [layer for layer in old.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
+    if not pooling:
+        raise tfbig.errors.InvalidModel(
+            f"`{file}` has no GlobalAveragePooling2D behind which classes could be learned."
+        )
+    body = keras.Model(old.inputs[0], pooling[-1].output)
+    resized = keras.models.clone_model(body, input_tensors=keras.Input(input_shape))
+    resized.set_weights(body.get_weights())
+    inputs = keras.Input(input_shape)
+    pixels = keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    features = keras.layers.Flatten()(resized(pixels))
+    outputs = keras.layers.Dense(classes, activation="softmax", name="classes")(features)
     return keras.Model(inputs, outputs, name="vision")
 
 
@@ -126,15 +147,22 @@ def arguments() -> argparse.Namespace:
         return parser.parse_args()
     parser.add_argument("folder", nargs="?", help="one folder of pictures for each class")
     parser.add_argument("--quick", action="store_true", help="small pictures and few epochs: under a minute")
-    parser.add_argument("--architecture", default="resnet", help="resnet (default), mobilenet, or one of Keras's")
+    parser.add_argument(
+        "--architecture",
+        default="resnet",
+        help="resnet (default), mobilenet, one of Keras's, or a trained model's file",
+    )
     parser.add_argument("--weights", help="of one of Keras's: imagenet, or a file without the top layer")
     parser.add_argument("--image-size", type=int, help="side in pixels (default 96; 32 with --quick)")
     parser.add_argument("--epochs", type=int, help="of the training before compression (default 40; 10 with --quick)")
+    parser.add_argument("--learning-rate", type=float, help="default 2e-3; 1e-4 for weights that are trained already")
     given = parser.parse_args()
     if not (given.folder or given.quick):
         parser.error("name a FOLDER with one folder of pictures for each class, or draw some with --quick")
     if given.weights and given.architecture in tfbig.models.BUILDERS:
         parser.error("--weights are for one of Keras's architectures, such as --architecture ResNet50")
+    if given.weights and not given.learning_rate:
+        given.learning_rate = 1e-4
     return given
 
 

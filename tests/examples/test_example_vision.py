@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from running import EXAMPLES, accuracies, run, run_quick
 
 import tfbig
@@ -72,3 +73,24 @@ def test_vision_carries_the_preprocessing_of_resnet50(tmp_path):
     (got,) = run_litert(tfbig.export(model, tmp_path / "model.tflite"), [picture])
     np.testing.assert_allclose(got, want, atol=1e-3)
     assert np.abs(got - wrong).max() > 0.01
+
+
+def test_vision_goes_on_from_a_trained_file(tmp_path):
+    import keras
+    from keras import layers
+
+    vision = runpy.run_path(str(EXAMPLES / "vision.py"))
+    inputs = keras.Input((16, 16, 3))
+    features = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation="relu")(inputs))
+    old = keras.Model(inputs, layers.Dense(7, activation="softmax")(features))
+    old.save(tmp_path / "old.keras")
+    model = vision["build_model"](str(tmp_path / "old.keras"), None, (24, 24, 3), 2)
+    photo = np.random.default_rng(0).uniform(0, 255, (1, 24, 24, 3)).astype("float32")
+    body, head = keras.Model(model.inputs[0], model.layers[-2].output), model.layers[-1]
+    expected = np.maximum(np.asarray(keras.ops.conv(photo / 127.5 - 1, old.layers[1].kernel)), 0).mean((1, 2))
+    np.testing.assert_allclose(body(photo), expected, atol=1e-5)
+    assert head.units == 2 and model.output_shape == (None, 2)
+
+    keras.Model(inputs, layers.Flatten()(inputs)).save(tmp_path / "flat.keras")
+    with pytest.raises(tfbig.errors.InvalidModel, match="flat.keras` has no GlobalAveragePooling2D"):
+        vision["build_model"](str(tmp_path / "flat.keras"), None, (24, 24, 3), 2)
