@@ -36,6 +36,10 @@ RECIPES: dict[str, Any] = {name: name for name in tfbig.Recipe.names()} | TFMOT
 
 
 FLOAT_RATE, RATE = 4e-3, 2e-3
+STYLE = """<style>
+text { font: 13px sans-serif; fill: #6e7781 } .grid { stroke: #8c959f; stroke-opacity: 0.3 } .point { fill: #6e7781 }
+.label { font-weight: bold } .accent { fill: #1f6feb }
+</style>"""
 
 
 def rows(data: Any, network: Any, seed: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -125,7 +129,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def plot(found: list[dict[str, Any]]) -> str:
-    """Quality over gzipped bytes as SVG; the named recipes are marked."""
+    """Quality over gzipped bytes as an SVG file, readable on light and on dark; the named recipes are marked."""
     points = [
         Point(e["name"], e["gzip_bytes"], e["quality"], e["name"] in tfbig.Recipe.names()) for e in medians(found)
     ]
@@ -136,7 +140,8 @@ def plot(found: list[dict[str, Any]]) -> str:
         size=(760, 420),
         name="Accuracy over gzipped bytes of the LiteRT file",
     )
-    return str(drawn)
+    opening, rest = str(drawn).split(">", 1)
+    return f'{opening} xmlns="http://www.w3.org/2000/svg">{STYLE}{rest}\n'
 
 
 def main() -> None:
