@@ -1,5 +1,9 @@
 """Fused kernels compute what Keras computes."""
 
+import contextlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -101,3 +105,40 @@ def test_the_kernels_are_in_the_graph():
     with fused(made):
         kinds = {op.type for op in step.get_concrete_function(X, Y).graph.get_operations()}
     assert {"FusedBatchNormV3", "FusedBatchNormGradV3", "ResourceApplyAdam"} <= kinds
+
+
+@pytest.mark.parametrize("strides", [2, (1, 3)])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_strided_pointwise_convolutions_compute_the_same(strides, padding):
+    def made() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((7, 8, 3))
+        return keras.Model(inputs, layers.Conv2D(5, 1, strides=strides, padding=padding, activation="relu")(inputs))
+
+    x = RANDOM.normal(size=(2, 7, 8, 3)).astype("float32")
+    found = []
+    for one, context in ((made(), fused), (made(), lambda _: contextlib.nullcontext())):
+        one.compile("sgd", "mse", jit_compile=False)
+        with context(one), tf.GradientTape() as tape:
+            outputs = one(x, training=True)
+            loss = tf.reduce_sum(outputs**2)
+        found.append([outputs, *tape.gradient(loss, [v.value for v in one.trainable_variables])])
+        assert "convolution_op" not in one.layers[-1].__dict__
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_strided_pointwise_convolution_of_few_channels_does_not_end_the_process():
+    """In Keras's own fit it does: oneDNN writes outside its memory."""
+    program = """
+import keras, numpy as np, tfbig
+inputs = keras.Input((60, 60, 8))
+x = keras.layers.Conv2D(8, 3, padding="same")(inputs)
+model = keras.Model(inputs, keras.layers.Conv2D(16, 1, strides=2, use_bias=False)(x))
+model.compile("sgd", "mse", jit_compile=False)
+images = np.random.default_rng(0).random((32, 60, 60, 8), "float32")
+tfbig.training.fit(model, (images, np.zeros((32, 30, 30, 16), "float32")), verbose=0)
+print("trained")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split()[-1:] == ["trained"], done.stderr[-2000:]

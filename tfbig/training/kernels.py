@@ -1,4 +1,4 @@
-"""Fused TensorFlow kernels where Keras computes the same thing in many small steps."""
+"""Fused TensorFlow kernels where Keras computes the same thing in many small steps, and sound ones for a broken one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 _FUSED_EPSILON = 1.001e-5  # The kernel takes no smaller one.
+_SOUND_CHANNELS = 16  # With fewer, oneDNN's gradient of a strided 1x1 convolution may write outside its memory.
 
 
 @contextmanager
@@ -18,14 +19,18 @@ def fused(model: keras.Model) -> Iterator[None]:
     """Trains a compiled `model` with fused kernels inside the block: the same numbers up to rounding, in less time.
 
     BatchNormalization over the last axis of float32 images, and the step of Adam and AdamW on one device; everything
-    else computes as it did.
+    else computes as it did, but for strided 1x1 convolutions of few channels, which can end the process: the pixels
+    that they look at are picked first.
     """
+    strided = [layer for layer in model._flatten_layers() if _is_strided_pointwise(layer)]
     norms = [layer for layer in model._flatten_layers() if _is_plain_norm(layer)]
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     alone = not isinstance(model.distribute_strategy, tf.distribute.MirroredStrategy) and model.jit_compile is not True
     adam = alone and type(optimizer) in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad
     for layer in norms:
         layer.__dict__["call"] = functools.partial(_normalized, layer)
+    for layer in strided:
+        layer.__dict__["convolution_op"] = functools.partial(_picked_and_convolved, layer.strides)
     if adam:
         optimizer.__dict__["update_step"] = functools.partial(_adam_step, optimizer)
     try:
@@ -33,6 +38,8 @@ def fused(model: keras.Model) -> Iterator[None]:
     finally:
         for layer in norms:
             del layer.__dict__["call"]
+        for layer in strided:
+            del layer.__dict__["convolution_op"]
         if adam:
             del optimizer.__dict__["update_step"]
 
@@ -42,6 +49,18 @@ def _is_plain_norm(layer: keras.Layer) -> bool:
         return False
     whole = layer.input_spec.ndim == 4 and layer.axis in (-1, 3) and layer.epsilon >= _FUSED_EPSILON
     return whole and layer.scale and layer.center and not layer.renorm and not layer.synchronized
+
+
+def _is_strided_pointwise(layer: keras.Layer) -> bool:
+    if type(layer) is not keras.layers.Conv2D or not layer.built or "convolution_op" in layer.__dict__:
+        return False
+    pointwise = layer.kernel_size == (1, 1) and max(layer.strides) > 1 and layer.data_format == "channels_last"
+    return pointwise and layer.groups == 1 and layer.kernel.shape[2] < _SOUND_CHANNELS
+
+
+def _picked_and_convolved(strides: tuple[int, int], inputs: Any, kernel: Any) -> Any:
+    picked = inputs[:, :: strides[0], :: strides[1]]
+    return keras.ops.conv(picked, kernel, padding="valid", data_format="channels_last")
 
 
 def _normalized(layer: keras.Layer, inputs: Any, training: Any = None, mask: Any = None) -> Any:
