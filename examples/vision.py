@@ -159,7 +159,7 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if not (given.folder or given.quick):
         parser.error("name a FOLDER with one folder of pictures for each class, or draw some with --quick")
-    if given.weights and given.architecture in tfbig.models.BUILDERS:
+    if given.weights and (given.architecture in tfbig.models.BUILDERS or Path(given.architecture).suffix):
         parser.error("--weights are for one of Keras's architectures, such as --architecture ResNet50")
     if given.weights and not given.learning_rate:
         given.learning_rate = 1e-4
