@@ -15,22 +15,34 @@ _SOUND_CHANNELS = 16  # With fewer, oneDNN's gradient of a strided 1x1 convoluti
 
 
 @contextmanager
+def sound(model: keras.Model) -> Iterator[None]:
+    """Trains `model` inside the block without the gradient that can end the process: same numbers, picked pixels.
+
+    That of strided 1x1 convolutions of few channels: the pixels that they look at are picked first.
+    """
+    strided = [layer for layer in model._flatten_layers() if _is_strided_pointwise(layer)]
+    for layer in strided:
+        layer.__dict__["convolution_op"] = functools.partial(_picked_and_convolved, layer.strides)
+    try:
+        yield
+    finally:
+        for layer in strided:
+            del layer.__dict__["convolution_op"]
+
+
+@contextmanager
 def fused(model: keras.Model) -> Iterator[None]:
     """Trains a compiled `model` with fused kernels inside the block: the same numbers up to rounding, in less time.
 
     BatchNormalization over the last axis of float32 images, and the step of Adam and AdamW on one device; everything
-    else computes as it did, but for strided 1x1 convolutions of few channels, which can end the process: the pixels
-    that they look at are picked first.
+    else computes as it did.
     """
-    strided = [layer for layer in model._flatten_layers() if _is_strided_pointwise(layer)]
     norms = [layer for layer in model._flatten_layers() if _is_plain_norm(layer)]
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     alone = not isinstance(model.distribute_strategy, tf.distribute.MirroredStrategy) and model.jit_compile is not True
     adam = alone and type(optimizer) in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad
     for layer in norms:
         layer.__dict__["call"] = functools.partial(_normalized, layer)
-    for layer in strided:
-        layer.__dict__["convolution_op"] = functools.partial(_picked_and_convolved, layer.strides)
     if adam:
         optimizer.__dict__["update_step"] = functools.partial(_adam_step, optimizer)
     try:
@@ -38,8 +50,6 @@ def fused(model: keras.Model) -> Iterator[None]:
     finally:
         for layer in norms:
             del layer.__dict__["call"]
-        for layer in strided:
-            del layer.__dict__["convolution_op"]
         if adam:
             del optimizer.__dict__["update_step"]
 

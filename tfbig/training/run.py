@@ -13,7 +13,7 @@ from tfbig.training.checkpoint import Checkpoint, CheckpointFolder
 from tfbig.training.compilation import Compilation
 from tfbig.training.divergence import Guard
 from tfbig.training.feed import Feed
-from tfbig.training.kernels import fused
+from tfbig.training.kernels import fused, sound
 from tfbig.training.loop import Loop, build
 from tfbig.training.placement import beside, spread
 from tfbig.training.precision import computed_in
@@ -79,7 +79,7 @@ class Run:
         loop = Loop(model, self.feed, listed, guard, self._writer(model, history, every=self.every), try_xla)
         if not model.stop_training:
             after = self._writer(model, history, every=1)
-            with fused(model):
+            with sound(model), fused(model):
                 loop.run(start, self.epochs, validation_freq=self.validation_freq, after_epoch=after)
         model.optimizer.finalize_variable_values(model.trainable_weights)
         listed.on_train_end()

@@ -21,6 +21,7 @@ from tfbig.compression.native import clone as copying
 from tfbig.compression.native.machine import Machine
 from tfbig.compression.technique import Technique
 from tfbig.errors import InvalidModel
+from tfbig.training.kernels import sound
 
 
 class NativeTechnique(Technique):
@@ -79,7 +80,8 @@ class Prepared(keras.Model):
         else:
             given = callbacks if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
             callbacks = [*given, TrainingLength()]
-        return super().fit(*args, callbacks=callbacks, **kwargs)
+        with sound(self):
+            return super().fit(*args, callbacks=callbacks, **kwargs)
 
     # Keras collects variables from the list of layers, and Sequential keeps one of its own, without the machines.
     @property
