@@ -63,10 +63,13 @@ def measure(model_name: str, technique_name: str, steps: int) -> Row:
     start = time.perf_counter()
     prepared = technique.prepare(model)
     seconds = time.perf_counter() - start
+    del model  # The largest models leave no memory for what is not needed any more.
     _train(prepared, inputs, steps)
     with tempfile.TemporaryDirectory() as folder:
         loaded = _saved_and_loaded(prepared, Path(folder) / "prepared.keras")
+        del prepared
         finished = technique.finish(loaded)
+        del loaded
         path = export(finished, Path(folder) / "model.tflite")
         return _row(entry.name, technique, seconds, finished, path, inputs)
 

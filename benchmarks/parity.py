@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks import litert_tensors
 from benchmarks.zoo import pack
 from tfbig.compression.native.inference import quantizing_machine
-from tfbig.exporters.frozen import input_specs
+from tfbig.exporters.inference_graph import input_specs
 from tfbig.isolation import run_isolated
 from tfbig.measurement.litert import run_litert
 

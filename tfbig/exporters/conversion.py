@@ -19,7 +19,7 @@ def convert(
     probes: Sequence[Probe],
     sparse: bool | None = False,
 ) -> dict[str, Any]:
-    """Converts the frozen model in `folder` to the LiteRT file `output`.
+    """Converts the model in `folder` to the LiteRT file `output`.
 
     Args:
         quantize: None for float; else `{"scheme": "float16" | "tfmot"}` for what TensorFlow's converter does by itself,
@@ -39,7 +39,7 @@ def convert(
 
 
 def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str, Any]:
-    """Converts several frozen models to one LiteRT file with a signature for each; weights they share are stored once.
+    """Converts several models to one LiteRT file with a signature for each; weights they share are stored once.
 
     Args:
         parts: by the name of the signature, the arguments of `convert` but for `output`.
@@ -60,7 +60,7 @@ def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str,
 
 
 def _converted(folder: str, quantize: dict[str, Any] | None, sparse: bool | None) -> tuple[bytes, dict[str, Any]]:
-    """The file of the frozen model in `folder`, and the facts for its metadata."""
+    """The file of the model in `folder`, and the facts for its metadata."""
     import tensorflow as tf
 
     from tfbig.exporters import litert_quantization, tensor_names

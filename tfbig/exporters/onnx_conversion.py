@@ -21,7 +21,7 @@ def convert(
     quantize: Mapping[str, Any] | None,
     probe: Inputs,
 ) -> dict[str, Any]:
-    """Converts the frozen model in `folder` to the ONNX file `output`.
+    """Converts the model in `folder` to the ONNX file `output`.
 
     Args:
         names: of the inputs, in the model's order.
@@ -65,7 +65,8 @@ def _from_saved_model(folder: str, names: Sequence[str], opset: int) -> Any:
     import tf2onnx
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    signature = tf.saved_model.load(folder).signatures["serving_default"]
+    loaded = tf.saved_model.load(folder)  # The function finds its weights as long as there is this.
+    signature = loaded.signatures["serving_default"]
     frozen = convert_variables_to_constants_v2(signature)
     by_name = {tensor.name.split(":")[0]: tensor.name for tensor in frozen.inputs}
     # A signature's tensors are in the order of their names; the file has the order of the model.

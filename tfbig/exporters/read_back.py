@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfbig.compression.native.clone import custom_objects_of, first_line
 from tfbig.errors import ConversionFailed
-from tfbig.exporters.frozen import call_arguments, probe_inputs
+from tfbig.exporters.inference_graph import call_arguments, probe_inputs
 from tfbig.exporters.verification import check_outputs
 
 _OPEN_SIZE = 32  # of axes that the model leaves open

@@ -18,7 +18,7 @@ from tfbig.compression.native.tracing import Untraceable
 from tfbig.errors import InvalidFile, InvalidModel, unknown
 from tfbig.exporters.export import export
 from tfbig.exporters.formats.litert import calibration_samples
-from tfbig.exporters.frozen import input_specs, probe_inputs, save_frozen
+from tfbig.exporters.inference_graph import input_specs, probe_inputs, save_inference_graph
 from tfbig.exporters.tf_keras_litert import exportable
 from tfbig.isolation import run_isolated
 from tfbig.measurement.activations import Activation
@@ -103,9 +103,9 @@ def _float_twin(model: keras.Model, folder: Path) -> Path:
     twin = folder / "float.tflite"
     if quantizing_machine(model) is None:
         return export(model, twin, sparse=False)
-    save_frozen(model, folder / "frozen")
+    save_inference_graph(model, folder / "graph")
     probe = dict(zip([spec.name for spec in input_specs(model, 1)], probe_inputs(model), strict=True))
-    run_isolated("tfbig.exporters.conversion:convert", str(folder / "frozen"), str(twin), quantize=None, probes=[probe])
+    run_isolated("tfbig.exporters.conversion:convert", str(folder / "graph"), str(twin), quantize=None, probes=[probe])
     return twin
 
 

@@ -22,7 +22,7 @@ from tfbig.compression.native.prepared import Prepared
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.techniques.quantize import Quantize
 from tfbig.errors import InvalidArgument, InvalidData, InvalidModel, unknown
-from tfbig.exporters.frozen import input_specs, probe_inputs, reference_outputs, save_frozen
+from tfbig.exporters.inference_graph import input_specs, probe_inputs, reference_outputs, save_inference_graph
 from tfbig.exporters.post_training import PostTraining
 from tfbig.exporters.tf_keras_litert import as_trained
 from tfbig.exporters.verification import check_outputs
@@ -57,7 +57,7 @@ def write(
         ConversionFailed: the converter refused or died, or the file does not compute what the model computes.
     """
     with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
-        part = _frozen(model, folder, quantize, calibration, sparse)
+        part = _saved(model, folder, quantize, calibration, sparse)
         facts = run_isolated("tfbig.exporters.conversion:convert", output=str(path.absolute()), **part)
     _check(model, part, facts.pop("outputs"), "LiteRT file")
     return facts
@@ -85,7 +85,7 @@ def write_signatures(
         )
     with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
         parts = {
-            name: _frozen(model, os.path.join(folder, str(number)), quantize, given[name], sparse)
+            name: _saved(model, os.path.join(folder, str(number)), quantize, given[name], sparse)
             for number, (name, model) in enumerate(models.items())
         }
         facts = run_isolated("tfbig.exporters.conversion:convert_together", parts, str(path.absolute()))
@@ -95,12 +95,12 @@ def write_signatures(
     return facts
 
 
-def _frozen(
+def _saved(
     model: keras.Model, folder: str, quantize: str | PostTraining | None, calibration: Any, sparse: bool | None
 ) -> dict[str, Any]:
-    """Freezes the model into `folder`; returns the arguments of the child's converter."""
+    """Saves the model into `folder`; returns the arguments of the child's converter."""
     how = _quantization(model, quantize, calibration)
-    save_frozen(model, Path(folder))
+    save_inference_graph(model, Path(folder))
     names = [spec.name for spec in input_specs(model, 1)]
     return {
         "folder": folder,

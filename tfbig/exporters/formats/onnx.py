@@ -14,7 +14,7 @@ from tfbig.compression.techniques.quantize import Quantize
 from tfbig.errors import InvalidArgument, InvalidModel, unknown
 from tfbig.exporters.extras import require
 from tfbig.exporters.formats.litert import calibration_samples
-from tfbig.exporters.frozen import input_specs, probe_inputs, reference_outputs, save_frozen
+from tfbig.exporters.inference_graph import input_specs, probe_inputs, reference_outputs, save_inference_graph
 from tfbig.exporters.verification import check_outputs
 from tfbig.isolation import run_isolated
 
@@ -54,7 +54,7 @@ def write(
     names = [spec.name for spec in input_specs(model, 1)]
     probe = dict(zip(names, probe_inputs(model), strict=True))
     with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
-        save_frozen(model, Path(folder), batch=None)
+        save_inference_graph(model, Path(folder), batch=None)
         facts = run_isolated(
             "tfbig.exporters.onnx_conversion:convert",
             folder,

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from tfbig.exporters.formats import onnx
-from tfbig.exporters.frozen import input_specs
+from tfbig.exporters.inference_graph import input_specs
 from tfbig.isolation import run_isolated
 
 suffixes = (".engine",)

@@ -10,7 +10,7 @@ import keras
 
 from tfbig.compression.techniques.quantize import Quantize
 from tfbig.exporters.export import export
-from tfbig.exporters.frozen import call_arguments, probe_inputs
+from tfbig.exporters.inference_graph import call_arguments, probe_inputs
 from tfbig.measurement.stopwatch import shares_of
 
 

@@ -1,4 +1,7 @@
-"""A Keras model as a frozen TensorFlow graph in a folder, which a converter in another process can read."""
+"""A Keras model's inference graph in a folder, which a converter in another process can read.
+
+The weights lie beside the graph as variables: as constants inside it they cost many times their size in memory.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tfbig.compression.native.graph import recorded_inputs
 from tfbig.compression.native.inference import folded_outputs, quantizing_machine
@@ -18,8 +20,8 @@ from tfbig.compression.native.precision import in_float32
 from tfbig.errors import InvalidModel
 
 
-def save_frozen(model: keras.Model, folder: Path, *, batch: int | None = 1) -> None:
-    """Writes the model's inference graph, weights as constants, as a SavedModel with one signature.
+def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None = 1) -> None:
+    """Writes the model's inference graph as a SavedModel with one signature.
 
     Args:
         batch: size of the first axis of every input; None leaves it open.
@@ -31,15 +33,15 @@ def save_frozen(model: keras.Model, folder: Path, *, batch: int | None = 1) -> N
     _refuse_text(model, specs)
 
     @tf.function(autograph=False)
-    def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    def serve(**inputs: tf.Tensor) -> list[tf.Tensor]:
         outputs = keras.tree.flatten(inference(model, [inputs[spec.name] for spec in specs]))
-        # Freezing sorts them by name and numbers them anew: `output_10` must not come before `output_2`.
-        return {f"output_{i:05}": tf.cast(y, tf.float32) if y.dtype.is_floating else y for i, y in enumerate(outputs)}
+        return [tf.cast(y, tf.float32) if y.dtype.is_floating else y for y in outputs]
 
     concrete = serve.get_concrete_function(**{spec.name: spec for spec in specs})
-    frozen = convert_variables_to_constants_v2(concrete)
+    module = tf.Module()
+    module.weights = list(concrete.variables)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(tf.Module(), str(folder), signatures=frozen, options=options)
+    tf.saved_model.save(module, str(folder), signatures=concrete, options=options)
 
 
 def _refuse_text(model: keras.Model, specs: list[tf.TensorSpec]) -> None:
