@@ -108,15 +108,8 @@ def _npz(path, arrays, **changes):
             {"y_test": np.arange(8) + 50},
             "Labels out of range: the test split has label 57, train has labels 0 to 3",
         ),
-        (
-            {"y_train": np.arange(40) / 3},
-            "labels of the train split must be whole numbers, received 0.333333",
-        ),
-        ({"y_train": np.full(40, np.nan)}, "must be whole numbers, received nan"),
-        (
-            {"y_train": np.zeros((40, 2))},
-            r"one class id per sample or one-hot rows, received .* shape \(40, 2\)",
-        ),
+        ({"y_train": np.full(40, np.nan)}, "labels of the train split must be finite, .* first in sample 0"),
+        ({"y_train": np.full((40, 2), 1j)}, r"class ids or values, .* received an array of shape \(40, 2\) and type"),
         (
             {"x_train": np.full((40, 3), np.nan)},
             "must be finite, received NaN or infinity, first in sample 0",
@@ -184,7 +177,6 @@ def test_damaged_npz_never_escapes_as_another_error(tmp_path, table, save):
         ("1,2,0\n3,x,1\n", InvalidData, "line 2: column 'column 2' must hold numbers, received 'x'"),
         ("a,b,label\n", InvalidData, "has a header but no rows"),
         ("", InvalidData, "must have at least a feature and a label column"),
-        ("a,b,label\n" + "1,2,0.5\n" * 9, InvalidData, "must be whole numbers, received 0.5"),
         ("a,b,label\n" + "1,2,-1\n" * 9, InvalidData, "Labels out of range: the train split has label -1"),
         (
             b"a,b,label\n1,2,0\n3,\xe9t\xe9,1\n",

@@ -82,3 +82,43 @@ def test_labels_of_every_kind(labels, ids, names):
     xs, ys = next(iter(data.train))
     assert all(ids[int(a)] == int(b) for a, b in zip(xs[:, 0], ys, strict=True))
     assert data.spec.class_names == names and data.spec.classes == max(ids) + 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "shape", "dtype"),
+    [
+        (np.linspace(-1, 1, 20), (), "float32"),
+        (np.linspace(-1, 1, 20)[:, None], (1,), "float32"),
+        ((np.arange(40).reshape(20, 2) % 3 > 0).astype(int), (2,), "int64"),
+        (np.arange(20 * 9).reshape(20, 3, 3) % 4, (3, 3), "int64"),
+    ],
+    ids=["regression", "column", "several classes at once", "class of each pixel"],
+)
+def test_labels_that_are_values(labels, shape, dtype):
+    x = np.arange(20)[:, None]
+    data = tfbig.data.load((x, labels), batch_size=5)
+    assert data.spec.classes is None and data.spec.samples == {"train": 14, "validation": 2, "test": 4}
+    for split in (data.train, data.validation, data.test):
+        assert split.element_spec[1].shape[1:] == shape and split.element_spec[1].dtype == dtype
+        for xs, ys in split:
+            np.testing.assert_allclose(ys, labels[xs[:, 0]], atol=1e-6)
+
+
+def test_several_inputs_and_outputs():
+    age, code = np.linspace(0, 1, 20)[:, None], np.arange(20)
+    targets = {"price": age * 2, "kind": code % 3}
+    data = tfbig.data.load(({"age": age, "code": code}, targets), batch_size=5)
+    assert data.spec.input_shape == {"age": (1,), "code": ()}
+    assert data.spec.dtype == {"age": "float32", "code": "int64"}
+    listed = tfbig.data.load(([age, code], [age * 2, code % 3]), batch_size=5)
+    assert listed.spec.input_shape == ((1,), ())
+    for (x, y), (first, second) in zip(data.train, listed.train, strict=True):
+        np.testing.assert_array_equal(x["code"] % 3, y["kind"])
+        np.testing.assert_allclose(x["age"] * 2, y["price"])
+        np.testing.assert_array_equal(first[1], x["code"])
+        np.testing.assert_array_equal(second[1], y["kind"])
+
+
+def test_several_inputs_of_different_lengths():
+    with pytest.raises(tfbig.errors.InvalidData, match="one length: x has 20 and 19 samples, y has 20"):
+        tfbig.data.load(([np.zeros((20, 2)), np.zeros(19)], np.zeros(20)))

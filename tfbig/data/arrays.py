@@ -1,16 +1,17 @@
-"""Arrays as data: checked, labels as class ids, missing splits cut, batches gathered from memory."""
+"""Arrays as data: checked, classes as ids, missing splits cut, batches gathered from memory."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfbig.data.batching import SPLITS, allot, batches
-from tfbig.data.dataset import Data, DataSpec, LoadOptions
-from tfbig.data.labels import class_ids
+from tfbig.data.batching import allot, batches
+from tfbig.data.dataset import Data, DataSpec, LoadOptions, nested
+from tfbig.data.labels import are_classes, class_ids
 from tfbig.errors import InvalidArgument, InvalidData
 
 Pair = tuple[Any, Any]  # samples and their labels
@@ -23,89 +24,127 @@ def from_arrays(
     scale: float = 1.0,
     class_names: tuple[str, ...] | None = None,
 ) -> Data:
-    """Builds `Data` from arrays `x` of shape `(samples, ...)` and `y` of shape `(samples,)`.
+    """Builds `Data` from arrays `x` of shape `(samples, ...)` and `y` of shape `(samples, ...)`, or nests of them.
 
     Inputs that are bytes, booleans or floats become float32 in the batch; other integers and strings stay
-    what they are. A validation split that is missing is cut from train, and so is a test split, stratified by
-    label.
+    what they are. Labels become class ids where they name one class for each sample; else they are values (of a
+    regression, of every pixel, of several outputs), floats as float32. A validation split that is missing is cut from
+    train, and so is a test split, stratified by class.
 
     Args:
-        pairs: `(x, y)` of each split, "train" at least.
+        pairs: `(x, y)` of each split, "train" at least; several inputs or outputs are a list or a dictionary.
         scale: factor for the inputs, e.g. 1/255.
         class_names: name of each class id; labels that are strings bring their own.
 
     Raises:
-        InvalidData: empty, of different lengths, not finite, not numbers, or labels that are not class ids.
+        InvalidData: empty, of different lengths, not finite, not numbers, or class ids that are out of range.
     """
-    inputs = {name: _checked_inputs(name, x) for name, (x, _) in pairs.items()}
-    labels, own_names = class_ids({name: np.asarray(y) for name, (_, y) in pairs.items()})
+    inputs = {name: nested(x, functools.partial(_checked_inputs, name)) for name, (x, _) in pairs.items()}
+    labels = {name: nested(y, np.asarray) for name, (_, y) in pairs.items()}
+    classes: int | None = None
+    if all(isinstance(y, np.ndarray) and are_classes(y) for y in labels.values()):
+        labels, own_names = class_ids(labels)
+        class_names = class_names or own_names
+        classes = len(class_names) if class_names else 1 + max(int(y.max()) for y in labels.values())
+        strata = labels
+    else:
+        labels = {name: nested(y, functools.partial(_checked_values, name)) for name, y in labels.items()}
+        strata = {name: np.zeros(len(tf.nest.flatten(y)[0]), np.int64) for name, y in labels.items()}
     for name, x in inputs.items():
-        if len(x) != len(labels[name]):
-            raise InvalidData(
-                f"x and y of the {name} split must have one length: x has {len(x)} samples, y has "
-                f"{len(labels[name])}. Give one label for each sample."
-            )
-        if x.shape[1:] != inputs["train"].shape[1:]:
-            raise InvalidData(
-                f"All splits must have samples of one shape: train has {inputs['train'].shape[1:]}, "
-                f"{name} has {x.shape[1:]}."
-            )
-    names = class_names or own_names
-    classes = len(names) if names else 1 + max(int(y.max()) for y in labels.values())
-    return _assemble(inputs, labels, options, scale=scale, classes=classes, class_names=names)
+        _check_lengths(name, tf.nest.flatten(x), tf.nest.flatten(labels[name]))
+        shapes, first = nested(x, _sample_shape), nested(inputs["train"], _sample_shape)
+        if shapes != first:
+            raise InvalidData(f"All splits must have samples of one shape: train has {first}, {name} has {shapes}.")
+    datasets, samples = _datasets(inputs, labels, allot(strata, options), options, scale)
+    spec = datasets["train"].element_spec[0]
+    return Data(
+        **datasets,
+        spec=DataSpec(
+            input_shape=nested(spec, lambda tensor: tuple(tensor.shape[1:])),
+            dtype=nested(spec, lambda tensor: tensor.dtype.name),
+            classes=classes,
+            class_names=class_names,
+            samples=samples,
+        ),
+    )
 
 
-def _assemble(
-    inputs: dict[str, np.ndarray],
-    labels: dict[str, np.ndarray],
+def _datasets(
+    inputs: dict[str, Any],
+    labels: dict[str, Any],
+    parts: dict[str, tuple[str, np.ndarray]],
     options: LoadOptions,
-    *,
     scale: float,
-    classes: int,
-    class_names: tuple[str, ...] | None,
-) -> Data:
-    parts = allot(labels, options)
-    tensors = {name: (tf.constant(inputs[name]), tf.constant(labels[name])) for name in inputs}
+) -> tuple[dict[str, tf.data.Dataset], dict[str, int | None]]:
+    """The batches of each split, and how many samples it has."""
+    readers = {
+        name: _Reader(nested(x, tf.constant), nested(labels[name], tf.constant), scale=scale, size=options.size)
+        for name, x in inputs.items()
+    }
     datasets = {
         name: batches(
             indices,
-            _Reader(*tensors[origin], scale=scale, size=options.size),
+            readers[origin],
             batch_size=options.batch_size,
             seed=options.seed if name == "train" else None,
         )
         for name, (origin, indices) in parts.items()
     }
-    spec = datasets["train"].element_spec[0]
-    return Data(
-        **{name: datasets[name] for name in SPLITS},
-        spec=DataSpec(
-            input_shape=tuple(spec.shape[1:]),
-            dtype=spec.dtype.name,
-            classes=classes,
-            class_names=class_names,
-            samples={name: len(parts[name][1]) for name in SPLITS},
-        ),
-    )
+    return datasets, {name: len(indices) for name, (_, indices) in parts.items()}
 
 
 class _Reader:
     """Gathers a batch by index: bytes and floats as float32, images resized if asked."""
 
-    def __init__(self, x: tf.Tensor, y: tf.Tensor, *, scale: float, size: tuple[int, int] | None):
-        if size and len(x.shape) != 4:
-            raise InvalidArgument(
-                f"`image_size` is for images of shape (height, width, channels), received samples of shape "
-                f"{tuple(x.shape[1:])}. Leave it out."
-            )
+    def __init__(self, x: Any, y: Any, *, scale: float, size: tuple[int, int] | None):
+        for tensor in tf.nest.flatten(x):
+            if size and len(tensor.shape) != 4:
+                raise InvalidArgument(
+                    f"`image_size` is for images of shape (height, width, channels), received samples of shape "
+                    f"{tuple(tensor.shape[1:])}. Leave it out."
+                )
         self.x, self.y, self.scale, self.size = x, y, scale, size
 
-    def __call__(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = tf.gather(self.x, indices)
+    def __call__(self, indices: tf.Tensor) -> tuple[Any, Any]:
+        x = tf.nest.map_structure(lambda tensor: self.read(tf.gather(tensor, indices)), self.x)
+        return x, tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), self.y)
+
+    def read(self, x: tf.Tensor) -> tf.Tensor:
         if x.dtype.is_floating or x.dtype in (tf.uint8, tf.bool):
             x = tf.cast(x, tf.float32) * self.scale
-        if self.size:
-            x = tf.image.resize(x, self.size)
-        return x, tf.gather(self.y, indices)
+        return tf.image.resize(x, self.size) if self.size else x
+
+
+def _check_lengths(name: str, x: list[np.ndarray], y: list[np.ndarray]) -> None:
+    lengths = {"x": [len(array) for array in x], "y": [len(array) for array in y]}
+    if len({*lengths["x"], *lengths["y"]}) > 1:
+        have = " and ".join(dict.fromkeys(map(str, lengths["x"])))
+        raise InvalidData(
+            f"x and y of the {name} split must have one length: x has {have} samples, y has "
+            f"{' and '.join(dict.fromkeys(map(str, lengths['y'])))}. Give one label for each sample."
+        )
+
+
+def _sample_shape(x: np.ndarray) -> tuple[int, ...]:
+    return x.shape[1:]
+
+
+def _checked_values(name: str, y: np.ndarray) -> np.ndarray:
+    """Labels that are no class ids."""
+    if y.ndim == 0 or y.dtype.kind not in "fiub":
+        raise InvalidData(
+            f"The labels of the {name} split must be class ids or values, one or more for each sample, received an "
+            f"array of shape {y.shape} and type {y.dtype}."
+        )
+    if y.dtype.kind != "f":
+        return y
+    if not np.isfinite(y).all():
+        bad = int(np.argmax(~np.isfinite(y).reshape(len(y), -1).all(axis=1)))
+        raise InvalidData(
+            f"The labels of the {name} split must be finite, received NaN or infinity, first in sample {bad}. Remove "
+            "or fill such samples."
+        )
+    return y.astype(np.float32)
 
 
 def _checked_inputs(name: str, x: Any) -> np.ndarray:

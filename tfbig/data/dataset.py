@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -91,6 +92,22 @@ def _check_shard(shard: tuple[int, int]) -> None:
         raise InvalidArgument(
             f"`shard` must be (index, count) with 0 <= index < count, e.g. (0, 4), received {shard!r}."
         )
+
+
+def nested(structure: Any, function: Callable[[Any], Any]) -> Any:
+    """What `function` makes of an array or a tensor, or of each one of a list, a tuple or a dictionary.
+
+    A list of numbers is an array, a list of arrays is a tuple of them.
+    """
+    if isinstance(structure, dict):
+        return {name: nested(part, function) for name, part in structure.items()}
+    if isinstance(structure, tuple | list) and structure and all(_is_array(part) for part in structure):
+        return tuple(nested(part, function) for part in structure)
+    return function(structure)
+
+
+def _is_array(part: Any) -> bool:
+    return isinstance(part, dict | tf.TypeSpec) or (hasattr(part, "shape") and len(part.shape) > 0)
 
 
 def check_fits(model: keras.Model, data: Data) -> None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfbig.data.arrays import from_arrays
 from tfbig.data.batching import SPLITS
-from tfbig.data.dataset import Data, DataSpec, LoadOptions
+from tfbig.data.dataset import Data, DataSpec, LoadOptions, nested
 from tfbig.errors import InvalidArgument, InvalidData
 
 
@@ -56,8 +56,8 @@ def _from_datasets(splits: dict[str, tf.data.Dataset]) -> Data:
         _check_elements(name, dataset.element_spec)
     inputs = splits["train"].element_spec[0]
     spec = DataSpec(
-        input_shape=_nest(inputs, _shape),
-        dtype=_nest(inputs, lambda tensor: tensor.dtype.name),
+        input_shape=nested(inputs, _shape),
+        dtype=nested(inputs, lambda tensor: tensor.dtype.name),
         samples={name: None for name in splits},
     )
     return Data(splits["train"], splits.get("validation"), splits.get("test"), spec)
@@ -74,15 +74,6 @@ def _check_elements(name: str, element: Any) -> None:
         raise InvalidData(
             f"The {name} dataset must yield batches, received single samples {element}. Call .batch(32) on it."
         )
-
-
-def _nest(inputs: Any, describe: Any) -> Any:
-    """Describes a tensor, or each of a tuple or dictionary of tensors."""
-    if isinstance(inputs, dict):
-        return {name: _nest(part, describe) for name, part in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return tuple(_nest(part, describe) for part in inputs)
-    return describe(inputs)
 
 
 def _shape(tensor: tf.TensorSpec) -> tuple | None:

@@ -7,6 +7,15 @@ import numpy as np
 from tfbig.errors import InvalidData
 
 
+def are_classes(y: np.ndarray) -> bool:
+    """Whether labels name one class for each sample: whole numbers, one-hot rows or strings; else they are values."""
+    if y.dtype.kind in "USO":
+        return True
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    return _are_one_hot(y) or (y.ndim == 1 and _are_whole(y))
+
+
 def class_ids(labels: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
     """Turns the labels of each split into int64 class ids `(samples,)`.
 
@@ -32,7 +41,7 @@ def class_ids(labels: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tup
 def _one_per_sample(name: str, y: np.ndarray) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] == 1:
         return y[:, 0]
-    if y.ndim == 2 and y.dtype.kind in "fiub" and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
+    if _are_one_hot(y):
         return y.argmax(axis=1)
     if y.ndim != 1:
         raise InvalidData(
@@ -41,6 +50,15 @@ def _one_per_sample(name: str, y: np.ndarray) -> np.ndarray:
             f"shape {y.shape}. For other targets give a tf.data.Dataset of your own."
         )
     return y
+
+
+def _are_one_hot(y: np.ndarray) -> bool:
+    numbers = y.ndim == 2 and y.dtype.kind in "fiub"
+    return numbers and bool(np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all())
+
+
+def _are_whole(y: np.ndarray) -> bool:
+    return y.dtype.kind in "iub" or (y.dtype.kind == "f" and bool((np.isfinite(y) & (y == np.floor(y))).all()))
 
 
 def _numbered(labels: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
@@ -61,7 +79,7 @@ def _text(label: object) -> str:
 def _whole(name: str, y: np.ndarray) -> np.ndarray:
     if y.dtype.kind not in "fiub":
         raise InvalidData(f"The labels of the {name} split must be class ids, received an array of type {y.dtype}.")
-    if y.dtype.kind == "f" and not (np.isfinite(y) & (y == np.floor(y))).all():
+    if not _are_whole(y):
         example = y[~(np.isfinite(y) & (y == np.floor(y)))][0]
         raise InvalidData(
             f"The labels of the {name} split must be whole numbers, received "
