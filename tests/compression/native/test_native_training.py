@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import tfbig
+from tfbig.compression.native.kernels import compressible_kernels
 from tfbig.errors import InvalidArgument, InvalidModel, InvariantBroken
 
 TECHNIQUES = {
@@ -80,6 +81,18 @@ def test_global_pruning_ranks_all_weights_together():
     assert abs(np.sum(together == 0) - 0.6 * together.size) <= 1
     shares = [np.mean(k == 0) for k in kernels(finished)]
     assert max(shares) - min(shares) > 0.05
+
+
+def test_global_pruning_leaves_no_layer_empty():
+    model, technique = network(), tfbig.Prune(sparsity=0.9, scope="global")
+    first = compressible_kernels(model)[0]
+    first.variable.assign(first.variable / 1000)  # Every weight of it is smaller than those of the other layers.
+    finished = technique.finish(technique.prepare(model))
+    found = kernels(finished)
+    assert np.count_nonzero(found[0]) == np.ceil(0.1 * 0.1 * found[0].size)
+    largest = np.argsort(-np.abs(first.variable.numpy().ravel()))[: np.count_nonzero(found[0])]
+    assert np.all(found[0].ravel()[largest])
+    assert abs(sum(np.sum(k == 0) for k in found) - 0.9 * sum(k.size for k in found)) <= 1
 
 
 def test_cluster_leaves_few_values_and_the_same_outputs(data):

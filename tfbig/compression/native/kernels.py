@@ -28,6 +28,7 @@ _CHANNEL_AXES: dict[str, dict[str, tuple[int, ...]]] = {
     "SimpleRNNCell": {"kernel": (-1,), "recurrent_kernel": (-1,)},
     "LSTMCell": {"kernel": (-1,), "recurrent_kernel": (-1,)},
     "GRUCell": {"kernel": (-1,), "recurrent_kernel": (-1,)},
+    "ConvLSTMCell": {"kernel": (-1,), "recurrent_kernel": (-1,)},
 }
 TINY = 32  # Tensors with fewer elements are left alone: they cost more to compress than they weigh.
 

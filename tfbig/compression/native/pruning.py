@@ -12,6 +12,8 @@ from tfbig.compression.native.machine import Machine
 from tfbig.compression.native.sparsity_layout import Layout
 from tfbig.compression.schedule import Schedule
 
+_LEAST = 0.1  # of the weights that pruning layer by layer would keep in a tensor
+
 
 class Pruning(Machine):
     """Zeroes the weights of smallest magnitude.
@@ -24,7 +26,8 @@ class Pruning(Machine):
         targets: for each kernel, its share of `schedule.final` to reach: the final sparsity of that tensor.
         schedule: sparsity over steps.
         layout: how a tensor is cut into the units that live or die together.
-        across: rank the units of all kernels in one list (global pruning) instead of each kernel by itself.
+        across: rank the units of all kernels in one list (global pruning) instead of each kernel by itself; a tenth of
+            what the latter would keep stays in every kernel, so that no layer dies.
     """
 
     def __init__(
@@ -107,7 +110,13 @@ def _kth_largest(bits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
 
 def _keep_across(scores: list[tf.Tensor], targets: Sequence[float], progress: tf.Tensor | float) -> list[tf.Tensor]:
     sizes = [int(np.prod(s.shape)) for s in scores]
-    together = tf.concat([tf.reshape(s, (1, -1)) for s in scores], axis=1)
     share = float(np.average(targets, weights=sizes))
+    together = tf.concat([_spared(tf.reshape(s, (1, -1)), 1.0 - share) for s in scores], axis=1)
     parts = tf.split(keep_largest(together, share * progress), sizes, axis=1)
     return [tf.reshape(part, s.shape) for part, s in zip(parts, scores, strict=True)]
+
+
+def _spared(scores: tf.Tensor, kept: float) -> tf.Tensor:
+    """The scores, infinite for the few largest that a tensor keeps however small they are beside other tensors'."""
+    few = keep_largest(scores, 1.0 - np.ceil(_LEAST * kept * scores.shape[1]) / scores.shape[1])
+    return tf.where(few, np.inf, scores)

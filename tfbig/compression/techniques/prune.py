@@ -37,7 +37,8 @@ class Prune(TwoEngines):
             In a loop of your own, which tells no length, give steps: a share counts as past.
         power: exponent of the polynomial; 3 is the cubic schedule of Zhu and Gupta, 1 is linear.
         frequency: steps between two renewals of the masks.
-        scope: "layer" gives every tensor the same sparsity; "global" ranks all weights of the model in one list.
+        scope: "layer" gives every tensor the same sparsity; "global" ranks all weights of the model in one list, of
+            which every tensor keeps at least a tenth of what "layer" would keep: a layer of zeros ends the network.
         pattern: "N:M" keeps at most N of every M neighbours along the input channels, e.g. "2:4"; it fixes the
             sparsity at 1 - N/M, and `sparsity` must be that or be left out.
         block_size: `(height, width)` of blocks in the matrix `(inputs, output channels)` that are zeroed as a whole.
@@ -51,7 +52,9 @@ class Prune(TwoEngines):
         InvalidModel: the model has nothing to prune.
 
     Reference:
-        Zhu and Gupta 2017, "To prune, or not to prune", https://arxiv.org/abs/1710.01878, equation (1).
+        Zhu and Gupta 2017, "To prune, or not to prune", https://arxiv.org/abs/1710.01878, equation (1). Layers that
+        global pruning empties: Tanaka et al. 2020, "Pruning neural networks without any data by iteratively conserving
+        synaptic flow", https://arxiv.org/abs/2006.05467, section 3.
     """
 
     name: ClassVar[str] = "prune"
