@@ -177,6 +177,18 @@ def test_no_iterator_waits_for_a_tuner_that_nobody_asked_for(asked, found):
     assert from_arrays.options().autotune.enabled is False
 
 
+def test_many_short_trainings_raise_no_alarm_of_tracing(caplog):
+    """TensorFlow counts how often Keras's function of a batch is traced over all models of a process."""
+    tf.get_logger().addHandler(caplog.handler)
+    try:
+        for _ in range(6):
+            tfbig.training.fit(mlp(), (X[:8], Y[:8]), batch_size=8, verbose=0)
+    finally:
+        tf.get_logger().removeHandler(caplog.handler)
+    assert "retracing" not in caplog.text
+    assert not tf.get_logger().filters
+
+
 def test_endless_data_with_steps_per_epoch():
     model = mlp()
     fit(model, batches().repeat(), steps_per_epoch=4, epochs=3, verbose=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -55,6 +56,10 @@ class Loop:
         self, start: Position, epochs: int, *, validation_freq: int = 1, after_epoch: AfterBatch | None = None
     ) -> None:
         """Trains from `start` to the end of epoch `epochs`, unless a callback stops it."""
+        with _without_false_alarm():
+            self._run(start, epochs, validation_freq, after_epoch)
+
+    def _run(self, start: Position, epochs: int, validation_freq: int, after_epoch: AfterBatch | None) -> None:
         model, self.steps = self.model, (self.feed.steps or 0) * epochs
         iterator = self._first_iterator(start)
         for epoch in range(start.epoch, epochs):
@@ -179,6 +184,24 @@ def averaged(model: keras.Model) -> Iterator[None]:
         yield
     finally:
         swap.on_test_end()
+
+
+@contextmanager
+def _without_false_alarm() -> Iterator[None]:
+    """Leaves out TensorFlow's warning of a function that is traced again and again.
+
+    It counts Keras's function of one batch over all models of the process, each of which has one of its own.
+    """
+    logger = tf.get_logger()
+
+    def told(record: logging.LogRecord) -> bool:
+        return "multi_step_on_iterator" not in record.getMessage()
+
+    logger.addFilter(told)
+    try:
+        yield
+    finally:
+        logger.removeFilter(told)
 
 
 @contextmanager
