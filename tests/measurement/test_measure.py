@@ -91,6 +91,17 @@ def test_several_outputs_are_averaged_and_matched_by_name(two_headed, two_headed
     assert measure(tmp_path / "saved", ([x["second"], x["first"]], pair)).quality == pytest.approx(2)
     with pytest.raises(InvalidData, match="labels are named a, z, the outputs output_0, output_1"):
         measure(two_headed_file, (x, {"a": a, "z": z}))
+    named = tfbig.export(two_headed, tmp_path / "named.tflite")  # says in its metadata how the outputs are called
+    for model in (two_headed, named):
+        labels = {"a": a + 3, "z": z + 1}
+        assert measure(model, (x, labels), latency=False).quality == pytest.approx(2)
+        assert measure(model, (x, labels), latency=False, metric={"a": "mse"}).quality == pytest.approx(9)
+        with pytest.raises(InvalidArgument, match="Unknown output in `metric`: 'b'. Known: a, z."):
+            measure(model, (x, labels), metric={"b": "mae"})
+    with pytest.raises(InvalidData, match="labels are named a, y, the outputs z, a"):
+        measure(named, (x, {"a": a, "y": z}))
+    with pytest.raises(InvalidData, match=r"different metrics \(accuracy, mae\).*counts: metric=\{'a': 'mae'\}"):
+        measure(named, (x, {"a": a + 0.5, "z": np.zeros(6, int)}))
     with pytest.raises(InvalidData, match="model has 2 outputs, the data has labels for 1"):
         measure(two_headed_file, (x, a))
 

@@ -37,6 +37,10 @@ def test_lost_zeros_are_found_in_the_file(small_model, tmp_path):
     model.get_layer("classifier").kernel.assign(np.zeros((128, 10)))
     measurement = tfbig.measure(tfbig.export(model, tmp_path / "zeros.tflite"), latency=False)
     invariants.check_file(model, measurement)
+    larger = dataclasses.replace(measurement, weights=measurement.weights * 2, zero_fraction=0.5)
+    smaller = dataclasses.replace(measurement, weights=measurement.weights // 4, zero_fraction=0.1)
+    for changed in (larger, smaller):  # as by constants of the converter's own, or tensors of zeros left out
+        invariants.check_file(model, changed)
     lost = dataclasses.replace(measurement, zero_fraction=0.1)
     with pytest.raises(InvariantBroken, match=r"'.*zeros.tflite' has 10.00% zeros among its weights, the model"):
         invariants.check_file(model, lost)

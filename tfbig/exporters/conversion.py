@@ -18,6 +18,7 @@ def convert(
     quantize: dict[str, Any] | None,
     probes: Sequence[Probe],
     sparse: bool | None = False,
+    names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Converts the model in `folder` to the LiteRT file `output`.
 
@@ -26,14 +27,17 @@ def convert(
             or the arguments of `litert_quantization.quantize`.
         probes: single examples, each by input name.
         sparse: see `sparse_encoding.encode_sparse`.
+        names: of the Keras model's outputs.
 
     Returns:
         The facts that went into the file's metadata, and under "outputs" what the file computes for each of the probes
         in LiteRT's default runtime: a file that does not load there is not delivered.
     """
     content, facts = _converted(folder, quantize, sparse)
-    if len(probes[0]) > 1:  # The converter keeps neither the order of the inputs nor that of their names.
-        facts = {"float_ops": {}, **facts, "inputs": list(probes[0])}
+    # The converter keeps neither the order of the inputs nor the names of the outputs.
+    ends = {"inputs": list(probes[0]), "outputs": list(names)}
+    if several := {end: found for end, found in ends.items() if len(found) > 1}:
+        facts = {"float_ops": {}, **facts, **several}
     content = _written(output, content, facts)
     return {**facts, "outputs": _run(content, probes)}
 
@@ -51,7 +55,11 @@ def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str,
 
     converted = {name: _converted(part["folder"], part["quantize"], part["sparse"]) for name, part in parts.items()}
     content, renamed = signatures.join({name: content for name, (content, _) in converted.items()})
-    facts: dict[str, Any] = {"float_ops": {}, "inputs": {name: list(part["probes"][0]) for name, part in parts.items()}}
+    facts: dict[str, Any] = {
+        "float_ops": {},
+        "inputs": {name: list(part["probes"][0]) for name, part in parts.items()},
+        "outputs": {name: list(part["names"]) for name, part in parts.items()},
+    }
     for name, (_, own) in converted.items():
         float_ops = {renamed[name].get(op, op): reason for op, reason in own.get("float_ops", {}).items()}
         facts = {**facts, **own, "float_ops": {**facts["float_ops"], **float_ops}}

@@ -84,6 +84,12 @@ def input_specs(model: keras.Model, batch: int | None, open_size: int | None = N
     ]
 
 
+def output_names(model: keras.Model) -> list[str]:
+    """The names of the outputs in the order of the file's; none for a model that does not tell them."""
+    structure = getattr(model, "output", None)
+    return sorted(structure) if isinstance(structure, dict) else list(getattr(model, "output_names", ()))
+
+
 def unique(names: list[str]) -> list[str]:
     """The names, with a number behind those that occur again."""
     return [name if name not in names[:i] else f"{name}_{i}" for i, name in enumerate(names)]

@@ -20,6 +20,7 @@ from tfbig.measurement.signature import (
     Inputs,
     arrange_inputs,
     check_shapes,
+    declared,
     from_tensor,
     order_outputs,
     to_tensor,
@@ -36,8 +37,11 @@ def predict(path: str, inputs: Inputs, threads: int, signature: str | None = Non
 
 
 def output_names(path: str) -> list[str]:
-    """The names of the outputs in the order of `predict`."""
+    """The names of the outputs in the order of `predict`: those of the Keras model, else those of the file."""
     runner = _runner_of(path, 1)
+    names = declared(runner.file, "outputs")
+    if names and len(names) == len(runner.outputs):
+        return names
     by_index = {index: name for name, index in runner.file.output_names.items()}
     return [str(by_index.get(detail["index"], detail["name"])) for detail in runner.outputs]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tfbig.errors import InvalidData
 from tfbig.measurement.litert import check_count
-from tfbig.measurement.quality import Metric, check_metric, quality_of
+from tfbig.measurement.quality import Metrics, check_metrics, quality_over
 from tfbig.measurement.samples import batches, leaves, slice_structure
 from tfbig.measurement.size import gzip_bytes, raw_bytes
 from tfbig.measurement.subject import Subject, subject_of
@@ -33,6 +34,7 @@ class Measurement:
     threads: int
     macs: int | None = None  # multiply-accumulates of one invocation
     arena_bytes: int | None = None  # that activations need at once
+    weights: int | None = None  # parameters in tensors of rank 2 and more
 
 
 def measure(
@@ -43,7 +45,7 @@ def measure(
     runs: int = 50,
     latency: bool = True,
     xnnpack: bool = True,
-    metric: str | Metric | None = None,
+    metric: Metrics = None,
 ) -> Measurement:
     """Measures a LiteRT, ONNX or Keras file, a C array, a SavedModel folder, or a Keras model; they stay as they are.
 
@@ -58,7 +60,7 @@ def measure(
         xnnpack: False times LiteRT's own kernels instead of its default delegate.
         metric: "accuracy", "top5_accuracy", "f1", "mae", "mse", "rmse", or a function `(labels, outputs) -> float`.
             By default accuracy where the labels are classes, one-hot rows or 0/1, else mae. With several
-            outputs the quality is the mean over them.
+            outputs the quality is the mean over them, or over those that a dictionary has: {"price": "mae"}.
 
     Raises:
         InvalidArgument: an unknown metric, or a count below 1.
@@ -68,10 +70,9 @@ def measure(
     """
     check_count("threads", threads)
     check_count("runs", runs)
-    if isinstance(metric, str):
-        check_metric(metric)
+    check_metrics(metric)
     subject = subject_of(model_or_path)
-    quality = _quality(subject, data, metric) if data is not None else _Quality(None, "", 0, None)
+    quality = quality_on(subject, batches(data), metric) if data is not None else Quality(None, "", 0, None)
     speed = subject.latency(quality.first_sample, threads, runs, xnnpack) if latency else None
     weights, cost = subject.weights(), subject.cost()
     return Measurement(
@@ -89,36 +90,32 @@ def measure(
         threads=threads,
         macs=cost.macs if cost else None,
         arena_bytes=cost.arena_bytes if cost else None,
+        weights=weights.weights,
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Quality:
+class Quality:
+    """What came of a model's outputs beside the labels."""
+
     value: float | None
     name: str
     samples: int
     first_sample: Any
 
 
-def _quality(subject: Subject, data: Any, metric: str | Metric | None) -> _Quality:
+def quality_on(subject: Subject, pairs: Iterable[tuple[Any, Any]], metric: Metrics) -> Quality:
+    """The quality of the outputs for batches of (x, y)."""
     first, labels, outputs = None, [], []
-    for x, y in batches(data):
+    for x, y in pairs:
         first = slice_structure(x, 0, 1) if first is None else first
         outputs.append(subject.predict(x))
         labels.append(_labels_in_order(subject, y))
     columns = [np.concatenate(column) for column in zip(*labels, strict=True)]
     results = [np.concatenate(column) for column in zip(*outputs, strict=True)]
-    if len(columns) != len(results):
-        raise InvalidData(
-            f"The model has {len(results)} outputs, the data has labels for {len(columns)}. Give one for each."
-        )
-    scores = [quality_of(y, output, metric) for y, output in zip(columns, results, strict=True)]
-    names = sorted({name for name, _ in scores})
-    if len(names) > 1:
-        raise InvalidData(
-            f"The outputs ask for different metrics ({', '.join(names)}), whose mean says nothing. Name one: `metric`."
-        )
-    return _Quality(float(np.mean([value for _, value in scores])), names[0], len(columns[0]), first)
+    names = subject.output_names() if isinstance(metric, Mapping) or len(results) > 1 else ()
+    name, value = quality_over(columns, results, metric, names)
+    return Quality(value, name, len(columns[0]), first)
 
 
 def _labels_in_order(subject: Subject, y: Any) -> list[np.ndarray]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfbig.errors import InvalidData, unknown
+from tfbig.errors import InvalidArgument, InvalidData, unknown
 
 Metric = Callable[[np.ndarray, np.ndarray], float]  # (labels, outputs) -> quality
+Metrics = str | Metric | Mapping[str, str | Metric | None] | None  # one for all outputs, or those of some by name
 _PROBABILITY_SLACK = 0.02  # a quantized probability may step a little over 1
 
 
@@ -29,11 +30,49 @@ def quality_of(labels: np.ndarray, outputs: np.ndarray, metric: str | Metric | N
         return getattr(metric, "__name__", "metric"), float(metric(labels, outputs))
     if metric is None:
         metric = "accuracy" if _label_kind(labels, outputs) != "number" else "mae"
-    return metric, float(METRICS[check_metric(metric)](labels, outputs))
+    return metric, float(METRICS[_check_metric(metric)](labels, outputs))
 
 
-def check_metric(metric: str) -> str:
-    """Returns the name, or raises `InvalidArgument` with the nearest one."""
+def quality_over(
+    labels: Sequence[np.ndarray], outputs: Sequence[np.ndarray], metric: Metrics, names: Sequence[str] = ()
+) -> tuple[str, float]:
+    """The name of the metric, and its mean over the outputs, or over those of `names` that `metric` has.
+
+    Raises:
+        InvalidArgument: an unknown metric, or an output that is not there.
+        InvalidData: labels and outputs do not fit each other, or each output asks for another metric.
+    """
+    if len(labels) != len(outputs):
+        raise InvalidData(
+            f"The model has {len(outputs)} outputs, the data has labels for {len(labels)}. Give one for each."
+        )
+    if isinstance(metric, Mapping):
+        if strange := [name for name in metric if name not in names]:
+            raise unknown("output in `metric`:", strange[0], names)
+        asked = [(list(names).index(name), one) for name, one in metric.items()]
+    else:
+        asked = [(i, metric) for i in range(len(outputs))]
+    scores = [quality_of(labels[i], outputs[i], one) for i, one in asked]
+    kinds = sorted({kind for kind, _ in scores})
+    if len(kinds) > 1:
+        example = names[-1] if names else "output_0"
+        raise InvalidData(
+            f"The outputs ask for different metrics ({', '.join(kinds)}), whose mean says nothing. Name one for all, "
+            f"or the output that counts: metric={{'{example}': '{scores[-1][0]}'}}."
+        )
+    return kinds[0], float(np.mean([value for _, value in scores]))
+
+
+def check_metrics(metric: Metrics) -> None:
+    """Raises `InvalidArgument` for a name that no metric has, with the nearest one, or for no metric at all."""
+    if isinstance(metric, Mapping) and not metric:
+        raise InvalidArgument("`metric` must name at least one output, received {}.")
+    for one in metric.values() if isinstance(metric, Mapping) else [metric]:
+        if isinstance(one, str):
+            _check_metric(one)
+
+
+def _check_metric(metric: str) -> str:
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     return metric

@@ -48,7 +48,7 @@ def arrange_inputs(file: LiteRTFile, details: Sequence[Detail], inputs: Inputs) 
 def _in_order(file: LiteRTFile, details: Sequence[Detail], arrays: list[np.ndarray]) -> list[np.ndarray]:
     """A list of arrays as the interpreter wants it."""
     names = _names(file.input_names, details)
-    order = declared_order(file)
+    order = declared(file, "inputs")
     if order is not None and sorted(order) == sorted(names):
         by_name = dict(zip(order, arrays, strict=True))
         return [by_name[name] for name in names]
@@ -66,10 +66,10 @@ def _agree(fits: Callable[[np.ndarray, Detail], bool], arrays: Sequence[np.ndarr
     return all(fits(array, detail) for array, detail in zip(arrays, details, strict=True))
 
 
-def declared_order(file: LiteRTFile) -> list[str] | None:
-    """The names of the inputs in the order of the Keras model, where tfbig wrote them down."""
+def declared(file: LiteRTFile, ends: str) -> list[str] | None:
+    """The names of the "inputs" or "outputs" in the order of the Keras model, where tfbig wrote them down."""
     try:
-        order = json.loads(file.metadata.get(METADATA, b"null").rstrip(b"\0"))["inputs"]
+        order = json.loads(file.metadata.get(METADATA, b"null").rstrip(b"\0"))[ends]
     except (ValueError, KeyError, TypeError):
         return None
     order = order.get(file.signature) if isinstance(order, dict) else order  # a list for each signature

@@ -33,6 +33,7 @@ class WeightSummary:
     """Counts over a model; zeros and distinct values are those of its compressible weights."""
 
     parameters: int  # numbers the model holds, biases and statistics included
+    weights: int  # those in tensors of rank 2 and more
     zero_fraction: float  # of the weights in tensors of rank 2 and more
     distinct_weights: int  # the most that one such tensor has
 
@@ -46,7 +47,7 @@ def summarize_arrays(arrays: Iterable[np.ndarray]) -> WeightSummary:
             weights += array.size
             zeros += array.size - int(np.count_nonzero(array))
             distinct = max(distinct, len(np.unique(array)))
-    return WeightSummary(parameters, zeros / weights if weights else 0.0, distinct)
+    return WeightSummary(parameters, weights, zeros / weights if weights else 0.0, distinct)
 
 
 def summarize_path(path: str) -> WeightSummary:
@@ -66,7 +67,7 @@ def summarize_file(model: LiteRTFile) -> WeightSummary:
                 weights += values.size
                 zeros += int(np.count_nonzero(zero_mask(tensor, values)))
                 distinct = max(distinct, len(np.unique(values)))
-    return WeightSummary(parameters, zeros / weights if weights else 0.0, distinct)
+    return WeightSummary(parameters, weights, zeros / weights if weights else 0.0, distinct)
 
 
 def constants_by_operation(model: LiteRTFile) -> Iterable[tuple[Operation, list[Tensor]]]:

@@ -22,7 +22,7 @@ from tfbig.compression.techniques.preserve import Preserve
 from tfbig.errors import InvalidArgument, InvalidModel, TfbigError, check_range
 from tfbig.exporters.associated_files import check_associated_files
 from tfbig.measurement.measure import Measurement
-from tfbig.measurement.quality import Metric, check_metric
+from tfbig.measurement.quality import Metrics, check_metrics
 from tfbig.pipeline import invariants
 from tfbig.pipeline.result import Delivery, Result, StageFailed, StageResult
 from tfbig.pipeline.teaching import with_answers
@@ -46,7 +46,7 @@ def compress(
     optimizer: Any = "adam",
     loss: Any = None,
     metrics: Any = None,
-    metric: str | Metric | None = None,
+    metric: Metrics = None,
     associated_files: Mapping[str, str] | None = None,
     seed: int = 0,
     directory: str | os.PathLike | None = None,
@@ -87,8 +87,7 @@ def compress(
     check_keras_model(model)
     recipe = as_recipe(recipe)
     _check(epochs, optimizer, learning_rate, directory, resume)
-    if isinstance(metric, str):
-        check_metric(metric)
+    check_metrics(metric)
     check_associated_files(associated_files or {})
     splits = data_stage.load(SimpleNamespace(train=train, validation=validation, test=test))
     data_stage.check_fits(model, splits)
@@ -246,6 +245,8 @@ def _kind(value: Any) -> Any:
     """Settings that are objects, as what can be compared between processes."""
     if hasattr(value, "get_config"):
         return [type(value).__name__, value.get_config()]
+    if isinstance(value, Mapping):
+        return {name: _kind(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_kind(item) for item in value]
     return value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)

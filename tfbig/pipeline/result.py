@@ -19,7 +19,7 @@ from tfbig.exporters.export import export
 from tfbig.files import atomic_folder
 from tfbig.measurement.inspect import inspect
 from tfbig.measurement.measure import Measurement, measure
-from tfbig.measurement.quality import Metric
+from tfbig.measurement.quality import Metrics
 from tfbig.report.environment import environment
 from tfbig.report.html import html
 from tfbig.report.report import Report, Row
@@ -48,7 +48,7 @@ class StageResult:
 class Delivery:
     """How a model becomes a measured file: the metric, and what the file carries beside the model."""
 
-    metric: str | Metric | None = None
+    metric: Metrics = None
     associated_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def written(self, model: keras.Model, path: Path, data: Any) -> tuple[Path, Measurement]:

@@ -50,6 +50,7 @@ _MEASUREMENT = _object(
 _MEASUREMENT["properties"].update(  # Not required: reports from before they were measured are still reports.
     macs=_field(_INTEGER, "multiply-accumulates of one invocation"),
     arena_bytes=_field(_INTEGER, "memory that LiteRT's planner lays activations out in"),
+    weights=_field(_INTEGER, "parameters in tensors of rank 2 and more"),
 )
 
 _OP = _object(

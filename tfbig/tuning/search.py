@@ -19,7 +19,7 @@ from tfbig.data.dataset import Data
 from tfbig.errors import InvalidArgument, InvalidData, check_range, unknown
 from tfbig.files import atomic_file
 from tfbig.measurement.measure import measure
-from tfbig.measurement.quality import Metric, check_metric
+from tfbig.measurement.quality import Metrics, check_metrics
 from tfbig.measurement.samples import batches
 from tfbig.pipeline.compress import identity, settled
 from tfbig.pipeline.result import Delivery
@@ -61,7 +61,7 @@ def search(
     optimizer: Any = "adam",
     learning_rate: float | None = None,
     loss: Any = None,
-    metric: str | Metric | None = None,
+    metric: Metrics = None,
     seed: int = 0,
     verbose: Any = "auto",
 ) -> SearchResult:
@@ -104,8 +104,7 @@ def search(
     limits.check_objective(objective)
     if algorithm not in ALGORITHMS:
         raise unknown("algorithm", algorithm, ALGORITHMS)
-    if isinstance(metric, str):
-        check_metric(metric)
+    check_metrics(metric)
     model = as_keras3(model)
     splits = _splits(model, data, seed)
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss}

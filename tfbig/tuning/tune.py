@@ -21,7 +21,7 @@ from tfbig.errors import InvalidArgument, InvalidData, unknown
 from tfbig.exporters.export import export
 from tfbig.files import atomic_file
 from tfbig.measurement.measure import measure
-from tfbig.measurement.quality import Metric, check_metric
+from tfbig.measurement.quality import Metrics, check_metrics
 from tfbig.report.figures import less_is_better, quality_text
 from tfbig.tuning.folder import Folder
 from tfbig.tuning.log import Log, Trial
@@ -128,7 +128,7 @@ def tune(
     algorithm: str = "bayesian",
     directory: str | os.PathLike | None = None,
     loss: Any = None,
-    metric: str | Metric | None = None,
+    metric: Metrics = None,
     seed: int = 0,
     verbose: Any = "auto",
 ) -> TuneResult:
@@ -165,8 +165,7 @@ def tune(
             raise InvalidArgument(f"`{name}` must be a whole number, at least 1, received {value!r}.")
     if algorithm not in ALGORITHMS:
         raise unknown("algorithm", algorithm, ALGORITHMS)
-    if isinstance(metric, str):
-        check_metric(metric)
+    check_metrics(metric)
     if role() != ALONE:
         raise InvalidArgument("`tune` runs in one process: KERASTUNER_ORACLE_IP must not be set. Unset it.")
     settings = SettingSpace(builder, epochs=epochs, given=space)
@@ -191,7 +190,7 @@ class _Tuning:
         splits: Data,
         folder: Folder,
         loss: Any,
-        metric: str | Metric | None,
+        metric: Metrics,
         seed: int,
         progress: Progress,
     ):

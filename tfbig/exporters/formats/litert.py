@@ -22,7 +22,13 @@ from tfbig.compression.native.prepared import Prepared
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.techniques.quantize import Quantize
 from tfbig.errors import InvalidArgument, InvalidData, InvalidModel, unknown
-from tfbig.exporters.inference_graph import input_specs, probe_inputs, reference_outputs, save_inference_graph
+from tfbig.exporters.inference_graph import (
+    input_specs,
+    output_names,
+    probe_inputs,
+    reference_outputs,
+    save_inference_graph,
+)
 from tfbig.exporters.post_training import PostTraining
 from tfbig.exporters.tf_keras_litert import as_trained
 from tfbig.exporters.verification import check_outputs
@@ -109,6 +115,7 @@ def _saved(
             dict(zip(names, probe_inputs(model, seed=seed), strict=True)) for seed in range(_PROBES if how else 1)
         ],
         "sparse": False if sparse is None and not _is_sparse(model) else sparse,
+        "names": output_names(model),
     }
 
 

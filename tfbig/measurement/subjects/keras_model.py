@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfbig.errors import InvalidData
+from tfbig.exporters.inference_graph import output_names
 from tfbig.measurement.samples import leaves
 from tfbig.measurement.subject import Subject
 from tfbig.measurement.weights import WeightSummary, summarize_arrays
@@ -36,8 +37,7 @@ class KerasModel(Subject):
         return leaves(_as_numpy(self._call(x)))
 
     def output_names(self) -> list[str]:
-        structure = getattr(self.model, "output", None)
-        return sorted(structure) if isinstance(structure, dict) else list(getattr(self.model, "output_names", ()))
+        return output_names(self.model)
 
     def weights(self) -> WeightSummary:
         arrays = (np.asarray(weight) for weight in self.model.weights)
