@@ -20,10 +20,9 @@ def size(values):
     return values["channels"] * (1 - 0.8 * values["sparsity"]) * values["bits"] / 32
 
 
-def best_of(algorithm, seed, folder, first=(), trials=10, limit=0.15):
-    oracle = make_oracle(
-        algorithm, trials=trials, epochs=1, seed=seed, admit=lambda values: size(values) <= limit, first=first
-    )
+def best_of(algorithm, seed, folder, trials=10, limit=0.15, **options):
+    options = {"first": (), "admit": lambda values: size(values) <= limit, **options}
+    oracle = make_oracle(algorithm, trials=trials, epochs=1, seed=seed, **options)
     space = keras_tuner.HyperParameters()
     for name, choices in CHOICES.items():
         space.Choice(name, list(choices))
@@ -51,3 +50,20 @@ def test_begins_with_what_is_known_as_far_as_it_is_admitted(tmp_path):
     first = [{"channels": 1.0, "sparsity": 0.0, "bits": 32}, {"channels": 0.5, "sparsity": 0.5, "bits": 8}]
     _, tried = best_of("bayesian", 0, tmp_path, first=first)
     assert tried[0] == first[1]
+
+
+def test_a_guess_of_what_plans_cost_leads_to_good_ones_sooner(tmp_path):
+    def harm(values):
+        return 2 * (1 - values["channels"]) + 2.5 * values["sparsity"] ** 3 + (0.5 if values["bits"] == 4 else 0)
+
+    pairs = []
+    for seed in range(5):
+        guided = best_of("bayesian", seed, tmp_path / "guided", trials=6, harm=harm)[0]
+        pairs.append((guided, best_of("bayesian", seed, tmp_path / "blind", trials=6)[0]))
+    assert sum(guided >= blind for guided, blind in pairs) >= 4
+    assert np.mean(pairs, axis=0)[0] > np.mean(pairs, axis=0)[1]
+
+
+def test_a_wrong_guess_is_unlearned(tmp_path):
+    best, _ = best_of("bayesian", 0, tmp_path, trials=20, harm=lambda values: -4 * (1 - values["channels"]))
+    assert best > 0.99 * best_of("bayesian", 0, tmp_path / "none", trials=20)[0]

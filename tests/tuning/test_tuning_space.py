@@ -53,6 +53,14 @@ def test_named_recipes_are_where_it_begins(space):
         assert tfbig.Recipe.load(name).stages in stages
 
 
+def test_harm_grows_with_every_choice_alone(space):
+    for name in ("channels", "rank", "sparsity", "clusters", "bits"):
+        found = [space.harm({name: value}) for value in CHOICES[name]]
+        assert found == sorted(found) and found[0] < found[-1]
+    assert space.harm({"distill": True}) < space.harm({"distill": False})
+    assert space.harm({"rank": 0.5}) > space.harm({"channels": 0.5}) > space.harm({"sparsity": 0.5, "bits": "int8"})
+
+
 def test_model_without_a_graph_leaves_no_channels_to_prune():
     @keras.saving.register_keras_serializable(package="test_tuning_space")
     class Subclassed(keras.Model):

@@ -24,7 +24,10 @@ _PARENTS = 3  # trials that are varied
 _BETA = 1.0  # standard deviations by which a guess may beat what is known: with few trials little can be explored
 _NOISE = 0.01  # variance of a score, as a share of all scores' variance: two seeds do not train alike
 
+_TRUST = 0.3  # spreads of the scores that one unit of expected harm is worth
+
 Admit = Callable[[dict[str, Any]], bool]  # whether values are a plan worth a trial; remembers those that are not
+Harm = Callable[[dict[str, Any]], float]  # how much worse than others values are expected to be, before any was tried
 
 
 class Screened(keras_tuner.Oracle):
@@ -90,10 +93,18 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
     The original optimizes over the unit cube, and most of what it finds there would be dropped. Here it judges plans
     drawn at random and the best trials with one choice changed, which in a large space are seldom drawn.
 
+    Args:
+        harm: the mean of the process is this guess, in place of a constant: a few trials say little about most plans.
+
     Reference:
         Snoek et al., "Practical Bayesian Optimization of Machine Learning Algorithms" (2012),
-        https://arxiv.org/abs/1206.2944; the acquisition is the upper confidence bound of Srinivas et al. (2010).
+        https://arxiv.org/abs/1206.2944; the acquisition is the upper confidence bound of Srinivas et al. (2010), the
+        mean function that of Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), section 2.7.
     """
+
+    def __init__(self, *, harm: Harm | None = None, **options: Any):
+        super().__init__(**options)
+        self.harm = harm
 
     def propose(self, trial_id: str) -> dict[str, Any]:
         """The admitted plan of the highest upper confidence bound among many random ones."""
@@ -111,12 +122,31 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
         pool = {json.dumps(values, sort_keys=True): values for values in [*drawn, *self._variations()]}
         if not pool:
             return []
+        candidates = list(pool.values())
+        mean, deviation = self._expected(candidates)
+        return [candidates[i] for i in np.argsort(-mean - self.beta * deviation)]
+
+    def _expected(self, candidates: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+        """The scores to expect and their standard deviations."""
+        completed = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
+        tried = [trial.hyperparameters.values for trial in completed]
+        scores = np.array([trial.score for trial in completed])
+        unit = _TRUST * _spread(scores)
+        self._fit(tried, scores + unit * self._harms(tried))
+        running = [trial.hyperparameters.values for trial in self.ongoing_trials.values()]
+        if running:  # Other workers' trials count as if they had ended a little worse than expected.
+            mean, deviation = self.gpr.predict(self._vectors(running), return_std=True)
+            self._fit([*tried, *running], np.concatenate([scores + unit * self._harms(tried), mean - deviation]))
+        mean, deviation = self.gpr.predict(self._vectors(candidates), return_std=True)
+        return mean - unit * self._harms(candidates), deviation
+
+    def _fit(self, plans: Sequence[dict[str, Any]], scores: np.ndarray) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.gpr.fit(*self._vectorize_trials())
-        candidates = list(pool.values())
-        mean, deviation = self.gpr.predict(np.array([self._vector(v) for v in candidates]), return_std=True)
-        return [candidates[i] for i in np.argsort(mean - self.beta * deviation)]
+            self.gpr.fit(self._vectors(plans), scores)
+
+    def _harms(self, plans: Sequence[dict[str, Any]]) -> np.ndarray:
+        return np.array([self.harm(values) if self.harm else 0.0 for values in plans])
 
     def _variations(self) -> Iterator[dict[str, Any]]:
         """The best trials with one choice changed."""
@@ -127,8 +157,9 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
                     if self._compute_values_hash(values) not in self._tried_so_far:
                         yield values
 
-    def _vector(self, values: dict[str, Any]) -> list[float]:
-        return [hp.value_to_prob(values.get(hp.name, hp.default)) for hp in self._nonfixed_space()]
+    def _vectors(self, plans: Sequence[dict[str, Any]]) -> np.ndarray:
+        space = self._nonfixed_space()
+        return np.array([[hp.value_to_prob(values.get(hp.name, hp.default)) for hp in space] for values in plans])
 
 
 class Hyperband(Screened, oracles.HyperbandOracle):
@@ -136,7 +167,14 @@ class Hyperband(Screened, oracles.HyperbandOracle):
 
 
 def make_oracle(
-    algorithm: str, *, trials: int, epochs: int, seed: int, admit: Admit, first: Sequence[dict[str, Any]]
+    algorithm: str,
+    *,
+    trials: int,
+    epochs: int,
+    seed: int,
+    admit: Admit,
+    first: Sequence[dict[str, Any]],
+    harm: Harm | None = None,
 ) -> Screened:
     """The oracle of one of the `ALGORITHMS`.
 
@@ -144,6 +182,7 @@ def make_oracle(
         trials: how many it proposes at most.
         epochs: that the best trials of "hyperband" get.
         first: plans that "bayesian" begins with.
+        harm: what "bayesian" expects of plans before it has tried any; None for nothing.
     """
     options: dict[str, Any] = {
         "objective": keras_tuner.Objective(OBJECTIVE, "max"),
@@ -156,10 +195,16 @@ def make_oracle(
         return Random(max_trials=trials, **options)
     if algorithm == "bayesian":
         initial = max(trials // 4, 2)
-        return Bayesian(max_trials=trials, first=first, num_initial_points=initial, alpha=_NOISE, beta=_BETA, **options)
+        options |= {"num_initial_points": initial, "alpha": _NOISE, "beta": _BETA}
+        return Bayesian(max_trials=trials, first=first, harm=harm, **options)
     oracle = Hyperband(max_epochs=epochs, hyperband_iterations=1, **options)
     oracle.max_trials = trials
     return oracle
+
+
+def _spread(values: np.ndarray) -> float:
+    """The standard deviation, as the median of the distances to the median tells it: failures far off do not count."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 def write_state(path: str | os.PathLike, state: dict[str, Any]) -> None:

@@ -191,6 +191,7 @@ class _Search:
             seed=self.seed,
             admit=self._admits,
             first=self.space.known()[:trials],
+            harm=self.space.harm if self.objective == "quality" else None,
         )
         self.tuner = RecipeTuner(oracle, self.space, self._ran, folder=self.folder.path)
         self.tuner.search()

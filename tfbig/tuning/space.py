@@ -33,6 +33,7 @@ CHOICES: dict[str, tuple] = {
     "exempt": (2, 1, 0),  # how many of the most sensitive layers are neither factored, pruned nor clustered
 }
 UNCHANGED = {"channels": 1.0, "rank": 1.0, "sparsity": 0.0, "clusters": 0, "bits": "float32", "distill": False}
+_HARM = {"float32": 0.0, "int16x8": 0.0, "int8": 0.1, "int4": 0.5}
 _SHARES = {"channels": "right", "rank": "right", "sparsity": "left"}  # and the end that belongs to the range
 _OPTIONS = {
     "channels": (PruneChannels, "flops"),
@@ -119,6 +120,21 @@ class RecipeSpace(keras_tuner.HyperModel):
             if planned is not None and planned.stages == recipe.stages:
                 found.append({name: value for name, value in values.items() if len(self.choices[name]) > 1})
         return found
+
+    def harm(self, values: Mapping[str, Any]) -> float:
+        """What quality the plan of these values is likely to cost, beside others: a guess before any was tried.
+
+        Integers and half of the zeros cost little, ranks most, width in between; a teacher and exempt layers give
+        some of it back.
+
+        Reference:
+            Gholami et al., "A Survey of Quantization Methods" (2021), https://arxiv.org/abs/2103.13630; Blalock et al.,
+            "What is the State of Neural Network Pruning?" (2020), https://arxiv.org/abs/2003.03033, section 5.
+        """
+        full = self.plan(values).values
+        clusters = 8 / full["clusters"] if full["clusters"] else 0.0
+        structure = 2 * (1 - full["channels"]) + 5 * (1 - full["rank"]) + 2.5 * full["sparsity"] ** 3 + clusters
+        return structure + _HARM[full["bits"]] - 0.3 * full["distill"] - 0.1 * full["exempt"]
 
     def smallest(self) -> Iterator[list[Plan]]:
         """The plans of the smallest files, by kind (bits and rank): what fits no such plan fits none.
