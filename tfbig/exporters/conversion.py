@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tfbig.errors import ConversionFailed
 
 Probe = dict[str, np.ndarray]
 
@@ -32,6 +35,9 @@ def convert(
     Returns:
         The facts that went into the file's metadata, and under "outputs" what the file computes for each of the probes
         in LiteRT's default runtime: a file that does not load there is not delivered.
+
+    Raises:
+        ConversionFailed: the model needs an operation that LiteRT has not.
     """
     content, facts = _converted(folder, quantize, sparse)
     # The converter keeps neither the order of the inputs nor the names of the outputs.
@@ -70,6 +76,7 @@ def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str,
 def _converted(folder: str, quantize: dict[str, Any] | None, sparse: bool | None) -> tuple[bytes, dict[str, Any]]:
     """The file of the model in `folder`, and the facts for its metadata."""
     import tensorflow as tf
+    from tensorflow.lite.python.convert import ConverterError
 
     from tfbig.exporters import litert_quantization, tensor_names
     from tfbig.exporters.sparse_encoding import encode_sparse
@@ -80,7 +87,15 @@ def _converted(folder: str, quantize: dict[str, Any] | None, sparse: bool | None
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if scheme == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    content = bytes(converter.convert())
+    try:
+        content = bytes(converter.convert())
+    except ConverterError as error:
+        if missing := _missing(str(error)):
+            raise ConversionFailed(
+                f"LiteRT has no operation for {', '.join(missing)}. Build the model with other layers in their place, "
+                "or export it as ONNX or as a SavedModel."
+            ) from None
+        raise
     facts: dict[str, Any] = {}
     if scheme == "tfmot":
         facts = {"quantization": "int8", "float_ops": {}}
@@ -98,6 +113,17 @@ def _written(output: str, content: bytes, facts: dict[str, Any]) -> bytes:
     content = metadata.attach(content, facts) if facts else content
     Path(output).write_bytes(content)
     return content
+
+
+def _missing(message: str) -> list[str]:
+    """The operations that the converter misses, each with a layer that needs it: "Erfinv (in 'head/inverse')"."""
+    found: dict[str, str] = {}
+    for line in message.splitlines():
+        if kind := re.search(r"'tf\.(\w+)' op is neither a custom op nor a flex op", line):
+            scope = re.search(r'"([^"]+)@', line)  # model/layer_1/op@function
+            layers = [re.sub(r"_\d+$", "", part) for part in scope[1].split("/")[1:-1]] if scope else []
+            found.setdefault(kind[1], f"{kind[1]} (in '{'/'.join(layers)}')" if layers else kind[1])
+    return list(found.values())
 
 
 def _run(content: bytes, probes: Sequence[Probe], signature: str | None = None) -> list[list[np.ndarray]]:

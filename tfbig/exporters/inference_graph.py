@@ -18,6 +18,7 @@ from tfbig.compression.native.inference import folded_outputs, quantizing_machin
 from tfbig.compression.native.opener import functional_of
 from tfbig.compression.native.precision import in_float32
 from tfbig.errors import InvalidModel
+from tfbig.exporters.planar_pooling import planar_pooling
 
 
 def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None = 1) -> None:
@@ -57,9 +58,11 @@ def inference(model: keras.Model, values: list[Any]) -> Any:
     """The model's outputs at inference, for one tensor per input."""
     machine = quantizing_machine(model)
     if machine is not None and machine.graph is not None:
-        return folded_outputs(model, values)
+        steps = [step.operation for step in machine.graph.steps]
+        with planar_pooling({id(layer): layer for layer in [*model._flatten_layers(), *steps]}.values()):
+            return folded_outputs(model, values)
     args, kwargs = call_arguments(model, values)
-    with in_float32(model._flatten_layers()):
+    with in_float32(model._flatten_layers()), planar_pooling(model._flatten_layers()):
         return model(*args, **kwargs, training=False)
 
 
