@@ -64,6 +64,13 @@ def test_a_guess_of_what_plans_cost_leads_to_good_ones_sooner(tmp_path):
     assert np.mean(pairs, axis=0)[0] > np.mean(pairs, axis=0)[1]
 
 
+def test_begins_with_the_gentlest_of_what_is_admitted(tmp_path):
+    _, tried = best_of("bayesian", 0, tmp_path, harm=lambda values: values["sparsity"], limit=0.3)
+    admitted = [s for c in CHOICES["channels"] for s in CHOICES["sparsity"] for b in CHOICES["bits"]
+                if size({"channels": c, "sparsity": s, "bits": b}) <= 0.3]  # fmt: skip
+    assert [values["sparsity"] for values in tried[:2]] == sorted(admitted)[:2]
+
+
 def test_a_wrong_guess_is_unlearned(tmp_path):
     best, _ = best_of("bayesian", 0, tmp_path, trials=20, harm=lambda values: -4 * (1 - values["channels"]))
     assert best > 0.99 * best_of("bayesian", 0, tmp_path / "none", trials=20)[0]

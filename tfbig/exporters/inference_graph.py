@@ -20,6 +20,8 @@ from tfbig.compression.native.precision import in_float32
 from tfbig.errors import InvalidModel
 from tfbig.exporters.planar_pooling import planar_pooling
 
+_EXAMPLE_SIZE = 224  # in a message
+
 
 def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None = 1) -> None:
     """Writes the model's inference graph as a SavedModel with one signature.
@@ -138,9 +140,11 @@ def _known(symbol: Any, model: keras.Model, open_size: int | None) -> tuple[int,
     """The shape without the batch axis."""
     shape: tuple[Any, ...] = tuple(open_size if size is None else size for size in symbol.shape[1:])
     if None in shape:
+        example = tuple(_EXAMPLE_SIZE if size is None else size for size in shape)
         raise InvalidModel(
             f"`model` '{model.name}' leaves the shape of its input '{symbol.name}' open: {(None, *shape)}. A LiteRT "
-            "or ONNX file needs all sizes but the batch: rebuild the model with a fixed input shape."
+            "or ONNX file needs all sizes but the batch. Fix them, for example with inputs = "
+            f"keras.Input({example}); model = keras.Model(inputs, model(inputs))."
         )
     return shape
 

@@ -94,7 +94,8 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
     drawn at random and the best trials with one choice changed, which in a large space are seldom drawn.
 
     Args:
-        harm: the mean of the process is this guess, in place of a constant: a few trials say little about most plans.
+        harm: a guess to begin with, and the mean of the process in place of a constant: a few trials say little about
+            most plans.
 
     Reference:
         Snoek et al., "Practical Bayesian Optimization of Machine Learning Algorithms" (2012),
@@ -109,17 +110,24 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
     def propose(self, trial_id: str) -> dict[str, Any]:
         """The admitted plan of the highest upper confidence bound among many random ones."""
         completed = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
-        if len(completed) < (self.num_initial_points or 1):
+        begins = len(completed) < (self.num_initial_points or 1)
+        if begins and self.harm is None:
             return self._random_populate_space()
-        for values in self._most_promising():
+        for values in self._gentlest() if begins else self._most_promising():
             if self.admit(values):
                 return {"status": "RUNNING", "values": values}
             self._tried_so_far.add(self._compute_values_hash(values))
         return self._random_populate_space()
 
+    def _gentlest(self) -> list[dict[str, Any]]:
+        drawn = self._drawn()
+        return [drawn[i] for i in np.argsort(self._harms(drawn), kind="stable")]
+
+    def _drawn(self) -> list[dict[str, Any]]:
+        return [values for _ in range(_POOL) if (values := self._untried()) is not None]
+
     def _most_promising(self) -> list[dict[str, Any]]:
-        drawn = [values for _ in range(_POOL) if (values := self._untried()) is not None]
-        pool = {json.dumps(values, sort_keys=True): values for values in [*drawn, *self._variations()]}
+        pool = {json.dumps(values, sort_keys=True): values for values in [*self._drawn(), *self._variations()]}
         if not pool:
             return []
         candidates = list(pool.values())
@@ -131,7 +139,7 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
         completed = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
         tried = [trial.hyperparameters.values for trial in completed]
         scores = np.array([trial.score for trial in completed])
-        unit = _TRUST * _spread(scores)
+        unit = _TRUST * scores.std()  # The process measures its own deviations by the same.
         self._fit(tried, scores + unit * self._harms(tried))
         running = [trial.hyperparameters.values for trial in self.ongoing_trials.values()]
         if running:  # Other workers' trials count as if they had ended a little worse than expected.
@@ -200,11 +208,6 @@ def make_oracle(
     oracle = Hyperband(max_epochs=epochs, hyperband_iterations=1, **options)
     oracle.max_trials = trials
     return oracle
-
-
-def _spread(values: np.ndarray) -> float:
-    """The standard deviation, as the median of the distances to the median tells it: failures far off do not count."""
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 def write_state(path: str | os.PathLike, state: dict[str, Any]) -> None:
