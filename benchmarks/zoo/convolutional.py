@@ -156,6 +156,17 @@ def conv3d() -> keras.Model:
     return keras.Model(inputs, layers.Dense(4, activation="softmax")(x), name="conv3d")
 
 
+@entry("convolutional")
+def video() -> keras.Model:
+    inputs = keras.Input((6, 12, 12, 2))
+    x = layers.Conv3D(8, 3, padding="same", activation="relu")(inputs)
+    x = layers.MaxPooling3D()(x)
+    x = layers.Conv3D(8, 3, padding="same")(x)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.GlobalAveragePooling3D()(x)
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(x), name="video")
+
+
 def _normalized(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
     x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
     return layers.ReLU()(layers.BatchNormalization()(x))

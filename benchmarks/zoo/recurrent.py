@@ -31,3 +31,20 @@ def bidirectional() -> keras.Model:
     x = layers.Bidirectional(layers.LSTM(6, return_sequences=True))(x)
     x = layers.Bidirectional(layers.GRU(6))(x)
     return keras.Model(inputs, layers.Dense(4, activation="softmax")(x), name="bidirectional")
+
+
+@entry("recurrent")
+def conv_lstm() -> keras.Model:
+    inputs = keras.Input((4, 8, 8, 2))
+    x = layers.ConvLSTM2D(8, 3, padding="same")(inputs)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(x), name="conv_lstm")
+
+
+@entry("recurrent")
+def frames() -> keras.Model:
+    """A small convolutional network on every picture of a sequence, and a GRU behind it."""
+    inputs = keras.Input((4, 12, 12, 3))
+    picture = keras.Sequential([layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D()])
+    x = layers.GRU(8)(layers.TimeDistributed(picture)(inputs))
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(x), name="frames")
