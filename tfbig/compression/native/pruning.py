@@ -100,12 +100,14 @@ def keep_largest(scores: tf.Tensor, sparsity: tf.Tensor | float) -> tf.Tensor:
 
 
 def _kth_largest(bits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-    threshold = tf.zeros_like(bits[:, :1])
-    for bit in reversed(range(31)):
-        candidate = threshold | (1 << bit)
+    def with_bit(bit: tf.Tensor, threshold: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        candidate = threshold | bit
         enough = tf.reduce_sum(tf.cast(bits >= candidate, tf.int32), axis=1, keepdims=True) >= tf.maximum(k, 1)
-        threshold = tf.where(enough, candidate, threshold)
-    return threshold
+        return bit // 2, tf.where(enough, candidate, threshold)
+
+    # A loop in the graph: 31 copies of its body for each tensor would take longer to trace than to train.
+    start = tf.constant(1 << 30), tf.zeros_like(bits[:, :1])
+    return tf.while_loop(lambda bit, _: bit > 0, with_bit, start)[1]
 
 
 def _keep_across(scores: list[tf.Tensor], targets: Sequence[float], progress: tf.Tensor | float) -> list[tf.Tensor]:
