@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
+import tensorflow as tf
 
 from tfbig import files
 from tfbig.errors import OutputExists
-from tfbig.files import atomic_file, atomic_files, atomic_folder, refuse_existing, set_aside
+from tfbig.files import (
+    atomic_file,
+    atomic_files,
+    atomic_folder,
+    full_disk_as_os_error,
+    refuse_existing,
+    set_aside,
+)
 
 
 def test_file_appears_whole(tmp_path):
@@ -127,3 +136,12 @@ def test_what_is_set_aside_comes_back_or_goes(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["new.txt"] and not before.exists()
     with set_aside(folder, wanted=False):
         assert (folder / "new.txt").exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_is_an_os_error_whatever_tensorflow_calls_it(code):
+    with pytest.raises(OSError, match=os.strerror(code)) as found, full_disk_as_os_error():
+        raise tf.errors.OutOfRangeError(None, None, f"/tmp/variables.data; {os.strerror(code)} [Op:SaveV2]")
+    assert found.value.errno == code
+    with pytest.raises(tf.errors.UnknownError, match="something else"), full_disk_as_os_error():
+        raise tf.errors.UnknownError(None, None, "something else")

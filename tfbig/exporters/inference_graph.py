@@ -19,6 +19,7 @@ from tfbig.compression.native.opener import functional_of
 from tfbig.compression.native.precision import in_float32
 from tfbig.errors import InvalidModel
 from tfbig.exporters.planar_pooling import planar_pooling
+from tfbig.files import full_disk_as_os_error
 
 _EXAMPLE_SIZE = 224  # in a message
 
@@ -44,7 +45,8 @@ def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None 
     module = tf.Module()
     module.weights = list(concrete.variables)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(module, str(folder), signatures=concrete, options=options)
+    with full_disk_as_os_error():
+        tf.saved_model.save(module, str(folder), signatures=concrete, options=options)
 
 
 def _refuse_text(model: keras.Model, specs: list[tf.TensorSpec]) -> None:
