@@ -31,10 +31,8 @@ _VALIDATING = 4_000  # of the 60,000 training images: fewer, and the choice betw
 
 def load(samples: int) -> Any:
     (x_train, y_train), test = keras.datasets.fashion_mnist.load_data()
-    train, validation = (
-        _pair(x_train[:samples], y_train[:samples]),
-        _pair(x_train[-_VALIDATING:], y_train[-_VALIDATING:]),
-    )
+    train = _pair(x_train[:samples], y_train[:samples])
+    validation = _pair(x_train[-_VALIDATING:], y_train[-_VALIDATING:])
     return tfbig.data.load(SimpleNamespace(train=train, validation=validation, test=_pair(*test)), batch_size=64)
 
 

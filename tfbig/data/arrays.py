@@ -40,16 +40,11 @@ def from_arrays(
         InvalidData: empty, of different lengths, not finite, not numbers, or class ids that are out of range.
     """
     inputs = {name: nested(x, functools.partial(_checked_inputs, name)) for name, (x, _) in pairs.items()}
-    labels = {name: nested(y, np.asarray) for name, (_, y) in pairs.items()}
-    classes: int | None = None
-    if all(isinstance(y, np.ndarray) and are_classes(y) for y in labels.values()):
-        labels, own_names = class_ids(labels)
-        class_names = class_names or own_names
+    labels, strata, own_names = _labels({name: nested(y, np.asarray) for name, (_, y) in pairs.items()})
+    class_names = class_names or own_names
+    classes = None
+    if strata is labels:
         classes = len(class_names) if class_names else 1 + max(int(y.max()) for y in labels.values())
-        strata = labels
-    else:
-        labels = {name: nested(y, functools.partial(_checked_values, name)) for name, y in labels.items()}
-        strata = {name: np.zeros(len(tf.nest.flatten(y)[0]), np.int64) for name, y in labels.items()}
     for name, x in inputs.items():
         _check_lengths(name, tf.nest.flatten(x), tf.nest.flatten(labels[name]))
         shapes, first = nested(x, _sample_shape), nested(inputs["train"], _sample_shape)
@@ -67,6 +62,17 @@ def from_arrays(
             samples=samples,
         ),
     )
+
+
+def _labels(
+    given: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, np.ndarray], tuple[str, ...] | None]:
+    """The labels of each split, the classes that splits are cut by (the labels, if they are such), and their names."""
+    if all(isinstance(y, np.ndarray) and are_classes(y) for y in given.values()):
+        ids, names = class_ids(given)
+        return ids, ids, names
+    values = {name: nested(y, functools.partial(_checked_values, name)) for name, y in given.items()}
+    return values, {name: np.zeros(len(tf.nest.flatten(y)[0]), np.int64) for name, y in values.items()}, None
 
 
 def _datasets(

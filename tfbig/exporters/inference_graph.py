@@ -41,12 +41,20 @@ def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None 
         outputs = keras.tree.flatten(inference(model, [inputs[spec.name] for spec in specs]))
         return [tf.cast(y, tf.float32) if y.dtype.is_floating else y for y in outputs]
 
-    concrete = serve.get_concrete_function(**{spec.name: spec for spec in specs})
+    with planar_pooling(_layers(model)):
+        concrete = serve.get_concrete_function(**{spec.name: spec for spec in specs})
     module = tf.Module()
     module.weights = list(concrete.variables)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with full_disk_as_os_error():
         tf.saved_model.save(module, str(folder), signatures=concrete, options=options)
+
+
+def _layers(model: keras.Model) -> list[Any]:
+    """All that computes in the model's inference graph."""
+    machine = quantizing_machine(model)
+    graph = machine.graph if machine else None
+    return [*model._flatten_layers(), *(step.operation for step in (graph.steps if graph else ()))]
 
 
 def _refuse_text(model: keras.Model, specs: list[tf.TensorSpec]) -> None:
@@ -62,11 +70,9 @@ def inference(model: keras.Model, values: list[Any]) -> Any:
     """The model's outputs at inference, for one tensor per input."""
     machine = quantizing_machine(model)
     if machine is not None and machine.graph is not None:
-        steps = [step.operation for step in machine.graph.steps]
-        with planar_pooling({id(layer): layer for layer in [*model._flatten_layers(), *steps]}.values()):
-            return folded_outputs(model, values)
+        return folded_outputs(model, values)
     args, kwargs = call_arguments(model, values)
-    with in_float32(model._flatten_layers()), planar_pooling(model._flatten_layers()):
+    with in_float32(model._flatten_layers()):
         return model(*args, **kwargs, training=False)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from tfbig.training.overrides import overridden
+
 _POOLS = {keras.layers.MaxPooling3D: keras.ops.max_pool, keras.layers.AveragePooling3D: keras.ops.average_pool}
 
 
@@ -19,18 +21,9 @@ def planar_pooling(layers: Iterable[Any]) -> Iterator[None]:
     The largest of the largest is the largest. The mean of means is the mean, also at a padded border: how many real
     values a window holds is a product of the axes.
     """
-    three = [
-        layer
-        for layer in layers
-        if type(layer) in _POOLS and layer.data_format == "channels_last" and "call" not in layer.__dict__
-    ]
-    for layer in three:
-        layer.__dict__["call"] = functools.partial(_in_two_steps, layer)
-    try:
+    three = [layer for layer in layers if type(layer) in _POOLS and layer.data_format == "channels_last"]
+    with overridden(three, "call", _in_two_steps):
         yield
-    finally:
-        for layer in three:
-            del layer.__dict__["call"]
 
 
 def _in_two_steps(layer: Any, inputs: Any) -> Any:

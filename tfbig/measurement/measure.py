@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -107,21 +108,22 @@ class Quality:
 def quality_on(subject: Subject, pairs: Iterable[tuple[Any, Any]], metric: Metrics) -> Quality:
     """The quality of the outputs for batches of (x, y)."""
     first, labels, outputs = None, [], []
+    names_of = functools.cache(subject.output_names)  # It may ask a child process.
     for x, y in pairs:
         first = slice_structure(x, 0, 1) if first is None else first
         outputs.append(subject.predict(x))
-        labels.append(_labels_in_order(subject, y))
+        labels.append(_labels_in_order(names_of, y))
     columns = [np.concatenate(column) for column in zip(*labels, strict=True)]
     results = [np.concatenate(column) for column in zip(*outputs, strict=True)]
-    names = subject.output_names() if isinstance(metric, Mapping) or len(results) > 1 else ()
+    names = names_of() if isinstance(metric, Mapping) or len(results) > 1 else ()
     name, value = quality_over(columns, results, metric, names)
     return Quality(value, name, len(columns[0]), first)
 
 
-def _labels_in_order(subject: Subject, y: Any) -> list[np.ndarray]:
+def _labels_in_order(names_of: Callable[[], list[str]], y: Any) -> list[np.ndarray]:
     if not isinstance(y, dict) or len(y) < 2:
         return leaves(y)
-    names = subject.output_names()
+    names = names_of()
     if sorted(names) != sorted(y):
         raise InvalidData(
             f"The labels are named {', '.join(sorted(y))}, the outputs {', '.join(names)}. Use the same names."

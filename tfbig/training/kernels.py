@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from tfbig.training.overrides import overridden
 
 _FUSED_EPSILON = 1.001e-5  # The kernel takes no smaller one.
 _SOUND_CHANNELS = 16  # With fewer, oneDNN's gradient of a strided 1x1 convolution may write outside its memory.
@@ -21,13 +22,8 @@ def sound(model: keras.Model) -> Iterator[None]:
     That of strided 1x1 convolutions of few channels: the pixels that they look at are picked first.
     """
     strided = [layer for layer in model._flatten_layers() if _is_strided_pointwise(layer)]
-    for layer in strided:
-        layer.__dict__["convolution_op"] = functools.partial(_picked_and_convolved, layer.strides)
-    try:
+    with overridden(strided, "convolution_op", _picked_and_convolved):
         yield
-    finally:
-        for layer in strided:
-            del layer.__dict__["convolution_op"]
 
 
 @contextmanager
@@ -41,35 +37,26 @@ def fused(model: keras.Model) -> Iterator[None]:
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     alone = not isinstance(model.distribute_strategy, tf.distribute.MirroredStrategy) and model.jit_compile is not True
     adam = alone and type(optimizer) in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad
-    for layer in norms:
-        layer.__dict__["call"] = functools.partial(_normalized, layer)
-    if adam:
-        optimizer.__dict__["update_step"] = functools.partial(_adam_step, optimizer)
-    try:
+    with overridden(norms, "call", _normalized), overridden([optimizer] if adam else [], "update_step", _adam_step):
         yield
-    finally:
-        for layer in norms:
-            del layer.__dict__["call"]
-        if adam:
-            del optimizer.__dict__["update_step"]
 
 
 def _is_plain_norm(layer: keras.Layer) -> bool:
-    if type(layer) is not keras.layers.BatchNormalization or not layer.built or "call" in layer.__dict__:
+    if type(layer) is not keras.layers.BatchNormalization or not layer.built:
         return False
     whole = layer.input_spec.ndim == 4 and layer.axis in (-1, 3) and layer.epsilon >= _FUSED_EPSILON
     return whole and layer.scale and layer.center and not layer.renorm and not layer.synchronized
 
 
 def _is_strided_pointwise(layer: keras.Layer) -> bool:
-    if type(layer) is not keras.layers.Conv2D or not layer.built or "convolution_op" in layer.__dict__:
+    if type(layer) is not keras.layers.Conv2D or not layer.built:
         return False
     pointwise = layer.kernel_size == (1, 1) and max(layer.strides) > 1 and layer.data_format == "channels_last"
     return pointwise and layer.groups == 1 and layer.kernel.shape[2] < _SOUND_CHANNELS
 
 
-def _picked_and_convolved(strides: tuple[int, int], inputs: Any, kernel: Any) -> Any:
-    picked = inputs[:, :: strides[0], :: strides[1]]
+def _picked_and_convolved(layer: keras.layers.Conv2D, inputs: Any, kernel: Any) -> Any:
+    picked = inputs[:, :: layer.strides[0], :: layer.strides[1]]
     return keras.ops.conv(picked, kernel, padding="valid", data_format="channels_last")
 
 

@@ -109,8 +109,7 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
 
     def propose(self, trial_id: str) -> dict[str, Any]:
         """The admitted plan of the highest upper confidence bound among many random ones."""
-        completed = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
-        begins = len(completed) < (self.num_initial_points or 1)
+        begins = len(self._completed()) < (self.num_initial_points or 1)
         if begins and self.harm is None:
             return self._random_populate_space()
         for values in self._gentlest() if begins else self._most_promising():
@@ -118,6 +117,9 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
                 return {"status": "RUNNING", "values": values}
             self._tried_so_far.add(self._compute_values_hash(values))
         return self._random_populate_space()
+
+    def _completed(self) -> list[Any]:
+        return [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
 
     def _gentlest(self) -> list[dict[str, Any]]:
         drawn = self._drawn()
@@ -136,15 +138,16 @@ class Bayesian(Screened, oracles.BayesianOptimizationOracle):
 
     def _expected(self, candidates: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
         """The scores to expect and their standard deviations."""
-        completed = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
+        completed = self._completed()
         tried = [trial.hyperparameters.values for trial in completed]
         scores = np.array([trial.score for trial in completed])
         unit = _TRUST * scores.std()  # The process measures its own deviations by the same.
-        self._fit(tried, scores + unit * self._harms(tried))
+        beyond = scores + unit * self._harms(tried)  # What the guess does not say.
+        self._fit(tried, beyond)
         running = [trial.hyperparameters.values for trial in self.ongoing_trials.values()]
         if running:  # Other workers' trials count as if they had ended a little worse than expected.
             mean, deviation = self.gpr.predict(self._vectors(running), return_std=True)
-            self._fit([*tried, *running], np.concatenate([scores + unit * self._harms(tried), mean - deviation]))
+            self._fit([*tried, *running], np.concatenate([beyond, mean - deviation]))
         mean, deviation = self.gpr.predict(self._vectors(candidates), return_std=True)
         return mean - unit * self._harms(candidates), deviation
 

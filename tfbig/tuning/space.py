@@ -105,10 +105,13 @@ class RecipeSpace(keras_tuner.HyperModel):
 
     def plan(self, values: Mapping[str, Any]) -> Plan:
         """The plan of values by name; what is left out is what the space fixes."""
-        full = {name: values.get(name, choices[0]) for name, choices in self.choices.items()}
+        full = self._full(values)
         spared = self.sensitive[: full["exempt"]]
         stages = [_with_distill(stage, full["distill"]) for stage in _stages(full, spared)]
         return Plan(full, Recipe(stages, name="found") if stages else None, full["epochs"])
+
+    def _full(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: values.get(name, choices[0]) for name, choices in self.choices.items()}
 
     def known(self) -> list[dict[str, Any]]:
         """Values of the recipes that tfbig brings, as far as the space has them; the shortest recipe first."""
@@ -131,7 +134,7 @@ class RecipeSpace(keras_tuner.HyperModel):
             Gholami et al., "A Survey of Quantization Methods" (2021), https://arxiv.org/abs/2103.13630; Blalock et al.,
             "What is the State of Neural Network Pruning?" (2020), https://arxiv.org/abs/2003.03033, section 5.
         """
-        full = self.plan(values).values
+        full = self._full(values)
         clusters = 8 / full["clusters"] if full["clusters"] else 0.0
         structure = 2 * (1 - full["channels"]) + 5 * (1 - full["rank"]) + 2.5 * full["sparsity"] ** 3 + clusters
         return structure + _HARM[full["bits"]] - 0.3 * full["distill"] - 0.1 * full["exempt"]
