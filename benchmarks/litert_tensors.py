@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import Interpreter
 
+from tfbig.measurement.activations import showing
 from tfbig.measurement.flatbuffer import read_litert
 from tfbig.measurement.signature import from_tensor, to_tensor
 
@@ -45,11 +46,7 @@ def output_ends(path: str, outputs: int) -> list[End]:
 
 def values(path: str, inputs: dict[str, np.ndarray], wanted: Sequence[int | None]) -> list[np.ndarray]:
     """The real values of some tensors of the main graph, for each sample of `inputs`."""
-    interpreter = Interpreter(
-        model_path=path,
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
+    interpreter = Interpreter(model_content=showing(path, [index for index in wanted if index is not None]))
     interpreter.allocate_tensors()
     details = {d["index"]: d for d in interpreter.get_tensor_details()}
     index_of = read_litert(path).input_names

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import Interpreter
 
 from tfbig.errors import InvalidFile
+from tfbig.exporters.packing import pack, unpack
 from tfbig.measurement.flatbuffer import LiteRTFile, read_litert
 from tfbig.measurement.signature import Inputs, arrange_inputs, check_shapes, from_tensor, to_tensor
 
@@ -33,6 +35,17 @@ def activations(path: str, inputs: Inputs) -> list[Activation]:
     return _load(path, Path(path).stat().st_mtime_ns).run(inputs)
 
 
+def showing(path: str, tensors: Sequence[int]) -> bytes:
+    """The file with other outputs: some tensors of its main graph.
+
+    LiteRT's default kernels (XNNPACK) keep no tensor but the outputs.
+    """
+    model = unpack(Path(path).read_bytes())
+    model.subgraphs[0].outputs = np.array(tensors, np.int32)
+    model.signatureDefs = []
+    return pack(model)
+
+
 @functools.lru_cache(maxsize=2)
 def _load(path: str, version: int) -> _Watched:
     # `version` makes a file that was written anew a new key.
@@ -40,23 +53,22 @@ def _load(path: str, version: int) -> _Watched:
 
 
 class _Watched:
-    """A file in an interpreter that keeps every tensor and computes all operations itself."""
+    """A file in an interpreter that gives out what each operation computes."""
 
     def __init__(self, path: str):
         self.file: LiteRTFile = read_litert(path)
+        operations = [op for op in self.file.graphs[0].operations if op.outputs and op.type not in _ABOUT]
+        firsts = [(op.type, op.outputs[0]) for op in operations]
+        self.wanted = [(kind, tensor.index) for kind, tensor in firsts if tensor.is_float or tensor.scales.size == 1]
         try:
-            self.interpreter = Interpreter(
-                model_path=path,
-                experimental_preserve_all_tensors=True,
-                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            )
+            self.interpreter = Interpreter(model_content=showing(path, [index for _, index in self.wanted]))
             self.interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise InvalidFile(
-                f"LiteRT cannot run `{path}` operation by operation, without its default delegate XNNPACK: "
-                f"{' '.join(str(error).split())}. Export it again with sparse=False and with more calibration data."
+                f"LiteRT cannot run `{path}` operation by operation: {' '.join(str(error).split())}. Export it again "
+                "with sparse=False and with more calibration data."
             ) from error
-        self.details = {detail["index"]: detail for detail in self.interpreter.get_tensor_details()}
+        self.details = {detail["index"]: detail for detail in self.interpreter.get_output_details()}
 
     def run(self, inputs: Inputs) -> list[Activation]:
         ends = self.interpreter.get_input_details()
@@ -66,9 +78,7 @@ class _Watched:
             self.interpreter.set_tensor(detail["index"], to_tensor(array, detail))
         self.interpreter.reset_all_variables()
         self.interpreter.invoke()
-        operations = [op for op in self.file.graphs[0].operations if op.outputs and op.type not in _ABOUT]
-        wanted = [(op.type, op.outputs[0]) for op in operations]
-        return [self._read(kind, tensor.index) for kind, tensor in wanted if tensor.is_float or tensor.scales.size == 1]
+        return [self._read(kind, index) for kind, index in self.wanted]
 
     def _read(self, kind: str, index: int) -> Activation:
         detail: dict[str, Any] = self.details[index]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import tfbig
-from tfbig.compression.native.quantizing import off_ties
+from tfbig.compression.native.rounding import off_ties
 from tfbig.measurement.litert import run_litert
 
 STEPS, MEAN = 3, 0.5

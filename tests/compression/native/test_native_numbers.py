@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from tfbig.compression.native.clustering import first_centroids, means, nearest
 from tfbig.compression.native.pruning import keep_largest
-from tfbig.compression.native.quantizing import fake_quantize
+from tfbig.compression.native.rounding import fake_quantize
 from tfbig.compression.schedule import Schedule
 
 FLOATS = st.floats(-8, 8, width=32)

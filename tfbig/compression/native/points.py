@@ -84,7 +84,7 @@ def plan(graph: Graph) -> Plan:
 
 def kind_of(step: Step) -> str:
     """What a step is to quantization: linear, bias, norm, relu, arithmetic, same_scale, fixed, ... or other."""
-    name = _name_of(step.operation)
+    name = name_of(step.operation)
     if name in _LINEAR or (name in _MATRIX and len(step.inputs) == 1):
         return "linear"
     if name in ("BatchNormalization", "Normalization"):
@@ -108,7 +108,7 @@ def kind_of(step: Step) -> str:
 
 def factor_of(step: Step) -> float | None:
     """The plain number that a step multiplies its input with: the integers stay the same, their scale changes."""
-    name, args = _name_of(step.operation), step.arguments.args
+    name, args = name_of(step.operation), step.arguments.args
     if name not in ("Multiply", "Divide", "TrueDivide") or len(args) != 2 or step.arguments.kwargs:
         return None
     numbers = [_plain_number(value) for value in args]
@@ -189,10 +189,10 @@ class _Planner:
             self.scale_of[tensor] = dataclasses.replace(source, factor=source.factor * factor)
         elif kind == "same_scale_rounded" and source is not None:
             self.points[tensor] = self.scale_of[tensor] = dataclasses.replace(
-                source, observed=False, ties_away=_name_of(step.operation).startswith("Average")
+                source, observed=False, ties_away=name_of(step.operation).startswith("Average")
             )
         elif kind == "fixed":
-            self.points[tensor] = self.scale_of[tensor] = Point(None, _FIXED[_name_of(step.operation).lower()])
+            self.points[tensor] = self.scale_of[tensor] = Point(None, _FIXED[name_of(step.operation).lower()])
         else:
             self.observe(tensor, step.name)
 
@@ -216,7 +216,7 @@ class _Planner:
             step = self.producer[step.inputs[0]]
         elif kind != "linear":
             return False
-        name = _name_of(step.operation)
+        name = name_of(step.operation)
         if name in _FOLDABLE_OPS:
             kernel = step.arguments.args[1]
             return isinstance(kernel, keras.Variable) or id(kernel) in self.graph.weights
@@ -234,13 +234,13 @@ class _Planner:
         """Whether an op writes its result in the scale of what its consumer gathers it into."""
         if kind in ("same_scale", "same_scale_rounded", "scaled", "fixed", "gathered", "looked_up"):
             return False
-        kinds = [kind_of(step) for step in self.consumers[tensor] if _name_of(step.operation) != "Min"]
+        kinds = [kind_of(step) for step in self.consumers[tensor] if name_of(step.operation) != "Min"]
         return kinds == ["gathered"] and tensor not in self.outputs
 
     def is_index(self, tensor: int) -> bool:
         """Whether the tensor holds whole numbers that only choose something."""
         consumers = self.consumers[tensor]
-        return bool(consumers) and all(_name_of(step.operation) in _TAKES_INDICES for step in consumers)
+        return bool(consumers) and all(name_of(step.operation) in _TAKES_INDICES for step in consumers)
 
     def observe(self, tensor: int, name: str) -> None:
         self.names.append(name)
@@ -249,7 +249,7 @@ class _Planner:
 
 def _hides_with_zeros(step: Step) -> bool:
     """Whether a step replaces some entries by 0, which every range has."""
-    return _name_of(step.operation) == "Where" and any(
+    return name_of(step.operation) == "Where" and any(
         isinstance(value, int | float) and value == 0 for value in step.arguments.args
     )
 
@@ -258,6 +258,6 @@ def _is_float(symbol: Any) -> bool:
     return "float" in str(symbol.dtype)
 
 
-def _name_of(operation: Any) -> str:
+def name_of(operation: Any) -> str:
     function = getattr(operation, "activation", None) if isinstance(operation, keras.layers.Activation) else None
     return getattr(function, "__name__", None) or type(operation).__name__
