@@ -148,14 +148,15 @@ class Affine(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class Mean(Rule):
-    """The mean of some numbers: their sum, and one factor."""
+    """The mean of some numbers: their sum, and one factor; the zero point is added before rounding."""
 
     count: int
 
     def outputs(self, y: tf.Tensor, operands: list[Operand], end: Grid) -> tf.Tensor:
         [x] = operands
         sums = tf.round(y * (self.count / x.grid.scale))
-        return tf.round(sums * (x.grid.scale / (end.scale * self.count))) * end.scale
+        levels = sums * (x.grid.scale / (end.scale * self.count))
+        return (tf.round(levels + end.zero_point) - end.zero_point) * end.scale
 
 
 @dataclasses.dataclass(frozen=True)
