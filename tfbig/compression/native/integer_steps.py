@@ -13,6 +13,7 @@ from keras import tree
 from tfbig.compression.native import integers
 from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.points import Plan, Point, kind_of, name_of
+from tfbig.compression.native.rounding import bits_of
 from tfbig.compression.native.steps import Graph, Step
 
 _MEANS = ("GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D", "Mean")
@@ -41,13 +42,14 @@ class IntegerStep:
 
 
 def linear_steps(
-    graph: Graph, plan: Plan, kernels: Mapping[int, Kernel], one_scale: frozenset[int]
+    graph: Graph, plan: Plan, kernels: Mapping[int, Kernel], one_scale: frozenset[int], bits: int
 ) -> dict[int, LinearStep]:
     """By output, the linear steps whose sums are integers in the file.
 
     Args:
         kernels: the weights that the file holds as integers, by the id of their variable.
         one_scale: those of them, by id, all of whose channels share one scale.
+        bits: of the weights, where LiteRT has the kernels.
     """
     chains = _Chains(graph, plan)
     found = {}
@@ -60,7 +62,7 @@ def linear_steps(
         channels = _channels(kernel, tuple(graph.tensors[tensor].shape))
         if source and end and channels:
             own_bias, shared = getattr(step.operation, "bias", None), id(kernel.variable) in one_scale
-            sums = integers.Sums(kernel, own_bias, later_bias, norm, shared, channels)
+            sums = integers.Sums(kernel, own_bias, later_bias, norm, shared, channels, bits_of(kernel, bits))
             found[step.outputs[0]] = LinearStep(sums, source, end, tensor)
     return found
 
@@ -95,7 +97,7 @@ def _rule(graph: Graph, plan: Plan, step: Step) -> integers.Rule | None:
         before, after = (graph.tensors[tensor].shape for tensor in (step.inputs[0], step.outputs[0]))
         known = None not in before[1:] and before[0] == after[0]
         return integers.Mean(math.prod(before[1:]) // math.prod(after[1:])) if known else None
-    if name in _LEAKY:
+    if name in _LEAKY or (name == "ReLU" and step.operation.negative_slope and not step.operation.threshold):
         return integers.Leaky(float(getattr(step.operation, "negative_slope", _DEFAULT_SLOPE)))
     if name in _HARD_SWISH:
         return integers.HardSwish()
@@ -133,6 +135,6 @@ class _Chains:
     def end_of(self, tensor: int) -> Point | None:
         """Where the tensor is rounded, be it behind a ReLU."""
         steps = self.consumers[tensor]
-        if tensor not in self.plan.scale_of and len(steps) == 1 and kind_of(steps[0]) == "relu":
+        if tensor not in self.plan.scale_of and steps and kind_of(steps[0]) == "relu":
             tensor = steps[0].outputs[0]
         return self.plan.scale_of.get(tensor)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfbig.compression.native.affine import scale_and_offset
@@ -41,6 +42,11 @@ class Grid(NamedTuple):
         levels = tf.floor(levels + 0.501) if ties_up else tf.round(levels)
         return tf.clip_by_value(levels, -128.0 - self.zero_point, 127.0 - self.zero_point) * self.scale
 
+    def clipped(self, x: tf.Tensor, ready: tf.Tensor) -> tf.Tensor:
+        """Multiples of the scale brought into the grid, if that is `ready`."""
+        low, high = (-128.0 - self.zero_point) * self.scale, (127.0 - self.zero_point) * self.scale
+        return tf.clip_by_value(x, tf.where(ready, low, -np.inf), tf.where(ready, high, np.inf))
+
     @classmethod
     def of_constant(cls, values: tf.Tensor) -> Grid:
         """That of a tensor of the file's own numbers."""
@@ -57,26 +63,22 @@ def divided(x: tf.Tensor, number: float) -> tf.Tensor:
 
 
 def requantize(
-    sums: tf.Tensor, largest: tf.Tensor, bias: tf.Tensor | float, source: Grid, end: Grid, bits: int
+    y: tf.Tensor, factor: Any, largest: Any, bias: Any, source: Grid, end: Grid, *, bits: int = 8
 ) -> tf.Tensor:
     """The real values, on the grid of `end` but of any size, of sums of products of integers.
 
     Args:
-        sums: of inputs, above their zero point, times weights.
-        largest: the weight of each channel that is the largest integer, and its sign that of the integers.
-        bias: real, for each channel.
+        y: the sums, in real values.
+        factor: of each channel, that the file has in its weights.
+        largest: the largest weight of each channel, without the factor.
+        bias: of each channel, in real values.
         bits: of the weights.
     """
-    levels = largest_level(bits)
-    bound = tf.maximum(tf.abs(largest), tf.abs(bias) * (levels / (source.scale * _BIAS_LIMIT)))
+    levels = 2.0 ** (bits - 1) - 1.0
+    bound = tf.maximum(tf.abs(largest * factor), tf.abs(bias) * (levels / (source.scale * _BIAS_LIMIT)))
     unit = source.scale * divided(bound, levels)
-    sums = tf.round(sums * tf.math.divide_no_nan(largest, bound)) + tf.round(tf.math.divide_no_nan(bias, unit))
+    sums = tf.round(y * tf.math.divide_no_nan(factor, unit)) + tf.round(tf.math.divide_no_nan(bias, unit))
     return tf.round(sums * (unit / end.scale)) * end.scale
-
-
-def largest_level(bits: int) -> float:
-    """The largest integer of symmetric weights."""
-    return 2.0 ** (bits - 1) - 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,14 +107,16 @@ class Sums:
     norm: Any
     one_scale: bool
     channels: tuple[int, ...]  # the last axes of the output, which the weights have scales for
+    bits: int  # of the weights
 
-    def outputs(self, y: tf.Tensor, source: Grid, end: Grid, bits: int) -> tf.Tensor:
+    def outputs(self, y: tf.Tensor, source: Grid, end: Grid) -> tf.Tensor:
         """What the file has behind the bias and the BatchNormalization, from the linear layer's own output."""
-        largest, own = self._largest_weights(), _vector(self.own_bias)
-        sums = tf.round(tf.math.divide_no_nan(y - own, source.scale * largest / largest_level(bits)))
-        factor, offset = scale_and_offset(self.norm) if self.norm is not None else (1.0, 0.0)
-        bias = (own + _vector(self.later_bias)) * factor + offset
-        return requantize(sums, largest * factor, bias, source, end, bits)
+        bias = _vector(self.later_bias)
+        if self.own_bias is not None:
+            y, bias = y - _vector(self.own_bias), bias + _vector(self.own_bias)
+        factor, offset = scale_and_offset(self.norm) if self.norm is not None else (tf.ones(()), 0.0)
+        largest = self._largest_weights()
+        return requantize(y, factor, largest, bias * factor + offset, source, end, bits=self.bits)
 
     def _largest_weights(self) -> tf.Tensor:
         others = [axis for axis in range(len(self.kernel.shape)) if axis not in self.kernel.channel_axes]
@@ -143,20 +147,23 @@ class Affine(Rule):
 
     def outputs(self, y: tf.Tensor, operands: list[Operand], end: Grid) -> tf.Tensor:
         [x] = operands
-        return requantize(x.integers * largest_level(8), *scale_and_offset(self.norm), x.grid, end, 8)
+        factor, offset = scale_and_offset(self.norm)
+        return requantize(x.values, factor, 1.0, offset, x.grid, end)
 
 
 @dataclasses.dataclass(frozen=True)
 class Mean(Rule):
-    """The mean of some numbers: their sum, and one factor; the zero point is added before rounding."""
+    """The mean of some numbers: their sum, zero points included, and one factor."""
 
     count: int
 
     def outputs(self, y: tf.Tensor, operands: list[Operand], end: Grid) -> tf.Tensor:
         [x] = operands
-        sums = tf.round(y * (self.count / x.grid.scale))
-        levels = sums * (x.grid.scale / (end.scale * self.count))
-        return (tf.round(levels + end.zero_point) - end.zero_point) * end.scale
+        offset = x.grid.zero_point * self.count
+        factor = x.grid.scale / end.scale * (1.0 / self.count)
+        sums = tf.round(y * (self.count / x.grid.scale)) + offset
+        # Added before rounding, as there: the last bits of what is lost decide what is half-way between two integers.
+        return (tf.round(sums * factor + (end.zero_point - offset * factor)) - end.zero_point) * end.scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,9 +184,9 @@ class MatrixProduct(Rule):
 
     def outputs(self, y: tf.Tensor, operands: list[Operand], end: Grid) -> tf.Tensor:
         left, right = operands
-        sums = tf.cast(tf.round(y / (left.grid.scale * right.grid.scale)), tf.int64)
-        scales = [tf.cast(scale, tf.float64) for scale in (left.grid.scale, right.grid.scale, end.scale)]
+        scales = [tf.cast(grid.scale, tf.float64) for grid in (left.grid, right.grid, end)]
         factor, shift = _fixed_point(scales[0] * scales[1] / scales[2], 31, tf.int64)
+        sums = tf.cast(tf.round(y / (left.grid.scale * right.grid.scale)), tf.int64)
         levels = _shifted(_upper(_shifted(sums, tf.maximum(shift, 0)) * factor, 31), tf.minimum(shift, 0))
         return tf.cast(levels, tf.float32) * end.scale
 

@@ -89,7 +89,9 @@ def kind_of(step: Step) -> str:
         return "linear"
     if name in ("BatchNormalization", "Normalization"):
         return "norm" if is_affine(step.operation, len(step.arguments.keras_tensors[0].shape)) else "other"
-    if name in ("relu", "relu6", "Relu", "Relu6") or (name == "ReLU" and not step.operation.threshold):
+    if name in ("relu", "relu6", "Relu", "Relu6"):
+        return "relu"
+    if name == "ReLU" and not step.operation.threshold and not step.operation.negative_slope:
         return "relu"
     if factor_of(step) is not None:
         return "scaled"
@@ -104,6 +106,12 @@ def kind_of(step: Step) -> str:
     if name in _LOOKED_UP:
         return "looked_up"
     return "fixed" if name.lower() in _FIXED else "other"
+
+
+def is_plain_relu(step: Step) -> bool:
+    """Whether a step is a ReLU without an upper end."""
+    name = name_of(step.operation)
+    return name in ("relu", "Relu") or (name == "ReLU" and step.operation.max_value is None and kind_of(step) == "relu")
 
 
 def factor_of(step: Step) -> float | None:
@@ -199,7 +207,8 @@ class _Planner:
     def fuses_into_next(self, step: Step, kind: str, tensor: int) -> bool:
         """Whether LiteRT computes this tensor's only consumer in the same op, so that the tensor never exists."""
         consumers = self.consumers[tensor]
-        if tensor in self.outputs or len(consumers) != 1:
+        # Several ReLUs of one tensor are one op of the file.
+        if tensor in self.outputs or len({is_plain_relu(step) or id(step) for step in consumers}) != 1:
             return False
         after = kind_of(consumers[0])
         behind_linear = kind == "linear" or (kind in ("bias", "norm") and step.inputs[0] in self.fused)

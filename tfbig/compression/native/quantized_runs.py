@@ -14,7 +14,7 @@ from tfbig.compression.native.graph import Step
 from tfbig.compression.native.integer_steps import IntegerStep
 from tfbig.compression.native.integers import NARROWEST, Grid, Leaky, Operand
 from tfbig.compression.native.machine import straight_through
-from tfbig.compression.native.points import Plan, Point, kind_of
+from tfbig.compression.native.points import Plan, Point, is_plain_relu, kind_of
 from tfbig.compression.native.rounding import fake_quantize, fake_quantize_ties_away, round_constant
 
 if TYPE_CHECKING:
@@ -58,21 +58,21 @@ class Run:
         # The loss must see probabilities as they are: rounded ones are often 0, where the gradient ends.
         if point is None or (self.training and point.fixed and tensor in self.plan.outputs):
             return x
-        rounded = self.round(point, x)
+        rounded = self.round(tensor, point, x)
         set_keras_mask(rounded, get_keras_mask(x))
         return rounded
 
-    def round(self, point: Point, x: Any) -> Any:
-        """Rounds `x` at a point."""
+    def round(self, tensor: int, point: Point, x: Any) -> Any:
+        """Rounds `x` at the point of a tensor."""
         wide = tf.cast(x, tf.float32)
-        rounded = self.rounded(point, wide, *point.fixed) if point.fixed else self.rounded_in_range(point, wide)
+        rounded = self.rounded(point, wide, *point.fixed) if point.fixed else self.rounded_in_range(tensor, point, wide)
         return tf.cast(rounded, x.dtype)
 
     def rounded(self, point: Point, x: tf.Tensor, low: Any, high: Any) -> tf.Tensor:
         quantize = fake_quantize_ties_away if point.ties_away else fake_quantize
         return quantize(x, low, high, self.machine.activation_bits)
 
-    def rounded_in_range(self, point: Point, x: tf.Tensor) -> tf.Tensor:
+    def rounded_in_range(self, tensor: int, point: Point, x: tf.Tensor) -> tf.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must know the range.")
 
     def finish(self) -> None:
@@ -91,7 +91,7 @@ class TrainingRun(Run):
         self.weight = _weight_of_the_new(steps, machine.momentum)
         self.frozen = _is_frozen(steps, machine.total_steps.value, machine.freeze_after)
 
-    def rounded_in_range(self, point: Point, x: tf.Tensor) -> tf.Tensor:
+    def rounded_in_range(self, tensor: int, point: Point, x: tf.Tensor) -> tf.Tensor:
         return self.rounded(point, x, *point.bounds(*tf.unstack(self.observe(point, x))))
 
     def observe(self, point: Point, x: tf.Tensor) -> tf.Tensor:
@@ -116,16 +116,20 @@ class InferenceRun(Run):
 
     def __init__(self, machine: Quantizing):
         super().__init__(machine)
-        self.ranges = machine.final_ranges
+        self.ranges = tf.unstack(machine.final_ranges)
+        self.grids: dict[Point, Grid] = {}
         self.ready = machine.step.value > 0  # Before, there are no ranges.
         self.exactly = machine.activation_bits == 8
         self.behind: dict[int, tf.Tensor] = {}  # what the file computes, by tensor, until that is reached
+        self.multiples: set[int] = set()  # tensors that hold multiples of their scale, but maybe too large ones
 
-    def rounded_in_range(self, point: Point, x: tf.Tensor) -> tf.Tensor:
+    def rounded_in_range(self, tensor: int, point: Point, x: tf.Tensor) -> tf.Tensor:
+        if tensor in self.multiples:
+            return self.grid(point).clipped(x, self.ready)
         if self.exactly and not point.ties_away:
             nearest = self.grid(point).nearest(x, ties_up=not point.observed)
         else:
-            nearest = self.rounded(point, x, *point.bounds(*tf.unstack(self.ranges[point.index])))
+            nearest = self.rounded(point, x, *self.bounds(point))
         return tf.where(self.ready, nearest, x)
 
     def compute(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -142,12 +146,16 @@ class InferenceRun(Run):
         if linear:
             ends = self.grid(linear.source), self.grid(linear.end)
             y = tf.cast(outputs, tf.float32)
-            self.behind[linear.complete] = linear.sums.outputs(y, *ends, self.machine.weight_bits)
+            self.behind[linear.complete] = linear.sums.outputs(y, *ends)
         elif other:
             operands = self.operands(other, keras.tree.flatten((args, kwargs)))
             self.behind[tensor] = other.rule.outputs(tf.cast(outputs, tf.float32), operands, self.grid(other.end))
         if tensor not in self.behind:
+            is_fused = step.inputs and step.inputs[0] in self.multiples - self.plan.scale_of.keys()
+            if is_fused and is_plain_relu(step):
+                self.multiples.add(tensor)
             return outputs
+        self.multiples.add(tensor)
         return tf.where(self.ready, tf.cast(self.behind.pop(tensor), outputs.dtype), outputs)
 
     def operands(self, step: IntegerStep, values: list[Any]) -> list[Operand]:
@@ -167,7 +175,13 @@ class InferenceRun(Run):
         return tf.where(self.ready, tf.cast(moved, x.dtype), x)
 
     def grid(self, point: Point) -> Grid:
-        return Grid.of(*(point.fixed or point.bounds(*tf.unstack(self.ranges[point.index]))))
+        if point not in self.grids:
+            self.grids[point] = Grid.of(*(point.fixed or self.bounds(point)))
+        return self.grids[point]
+
+    def bounds(self, point: Point) -> tuple[Any, Any]:
+        assert point.index is not None
+        return point.bounds(*tf.unstack(self.ranges[point.index]))
 
 
 def _weight_of_the_new(steps: tf.Tensor, momentum: float) -> tf.Tensor:

@@ -16,7 +16,7 @@ from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import Machine, straight_through
 from tfbig.compression.native.points import kind_of, plan
 from tfbig.compression.native.quantized_runs import InferenceRun, TrainingRun
-from tfbig.compression.native.rounding import off_ties, round_weights
+from tfbig.compression.native.rounding import bits_of, off_ties, round_weights
 from tfbig.compression.native.tracing import Untraceable
 
 _RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
@@ -69,7 +69,9 @@ class Quantizing(Machine):
         object.__setattr__(self, "one_scale", one_scale)
         integers = {id(k.variable): k for k in chosen}
         exact = graph if activation_bits == 8 else None
-        object.__setattr__(self, "linear", linear_steps(exact, self.plan, integers, one_scale) if exact else {})
+        object.__setattr__(
+            self, "linear", linear_steps(exact, self.plan, integers, one_scale, weight_bits) if exact else {}
+        )
         object.__setattr__(self, "integer", integer_steps(exact, self.plan, exempt) if exact else {})
         object.__setattr__(self, "channel_axes", {id(k.variable): k.channel_axes for k in kernels})
         rows = max(self.plan.size, 1) if graph else 1
@@ -77,7 +79,7 @@ class Quantizing(Machine):
 
     def transform(self, weights: list[tf.Tensor], training: bool) -> list[tf.Tensor]:
         rounded = [
-            round_weights(w, k, self.weight_bits, one_scale=id(k.variable) in self.one_scale)
+            round_weights(w, k, bits_of(k, self.weight_bits), one_scale=id(k.variable) in self.one_scale)
             for w, k in zip(weights, self.kernels, strict=True)
         ]
         return [straight_through(w, r) if training else r for w, r in zip(weights, rounded, strict=True)]

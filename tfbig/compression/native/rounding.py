@@ -12,6 +12,12 @@ from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import straight_through
 
 
+def bits_of(kernel: Kernel, bits: int) -> int:
+    """The bits of a weight tensor: 8 where LiteRT has no kernel for fewer, as with depthwise and transposed ones."""
+    kind = f"{type(kernel.layer).__name__} {kernel.attribute}".lower()
+    return 8 if "depthwise" in kind or "transpose" in kind else bits
+
+
 def round_weights(weight: tf.Tensor, kernel: Kernel, bits: int, *, one_scale: bool = False) -> tf.Tensor:
     """Rounds to `2 ** bits - 1` symmetric levels, one scale for each output channel: max |w| is the last level.
 
