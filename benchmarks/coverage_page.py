@@ -40,7 +40,9 @@ LiteRT's own plain kernels, without XNNPACK, round in another way: a trained Mob
 the two by 0.88 steps on average in its logits.
 """
 BEYOND = """
-The bar is {bar}. Beyond it: {names}.
+Where one value becomes another integer all the same, random weights do not let the difference die out; what
+normalizes in float, or is recurrent, stays float in the file, and its last bits differ. The bar, which is meant for
+trained networks, is {bar}. Beyond it: {names}.
 """
 TRAINED = """
 ## Trained networks
