@@ -21,6 +21,7 @@ from tfbig.compression.native.integers import (
     Mean,
     Operand,
     Product,
+    ReLU,
 )
 from tfbig.measurement.litert import run_litert
 
@@ -223,6 +224,14 @@ def test_leaky_factors_have_8_bits_behind_the_point(levels, source, end, slope):
     found = integers_of(Leaky(slope), None, [operand(signed, source)], end)
     factors = [int(np.rint(256 * np.float32(source / end) * s)) for s in (np.float32(slope), 1)]
     np.testing.assert_array_equal(found, [(int(x) * factors[int(x >= 0)] + 128) >> 8 for x in signed])
+
+
+@settings(max_examples=50, deadline=None)
+@given(LEVELS, SCALES, SCALES)
+def test_relu_has_one_factor_and_rounds_ties_up(levels, source, end):
+    found = integers_of(ReLU(), None, [operand(levels - 100, source)], end)
+    positive = np.maximum(levels - 100, 0)
+    np.testing.assert_array_equal(found, np.floor(positive * np.float32(source / end) + np.float32(0.5)))
 
 
 @settings(max_examples=50, deadline=None)

@@ -12,7 +12,7 @@ from keras import tree
 
 from tfbig.compression.native import integers
 from tfbig.compression.native.kernels import Kernel
-from tfbig.compression.native.points import Plan, Point, kind_of, name_of
+from tfbig.compression.native.points import Plan, Point, is_plain_relu, kind_of, name_of
 from tfbig.compression.native.rounding import bits_of
 from tfbig.compression.native.steps import Graph, Step
 
@@ -99,6 +99,8 @@ def _rule(graph: Graph, plan: Plan, step: Step) -> integers.Rule | None:
         return integers.Mean(math.prod(before[1:]) // math.prod(after[1:])) if known else None
     if name in _LEAKY or (name == "ReLU" and step.operation.negative_slope and not step.operation.threshold):
         return integers.Leaky(float(getattr(step.operation, "negative_slope", _DEFAULT_SLOPE)))
+    if is_plain_relu(step) and step.inputs[0] in plan.scale_of:
+        return integers.ReLU()
     if name in _HARD_SWISH:
         return integers.HardSwish()
     if name in _MATRIX_PRODUCTS and len(step.inputs) == 2:

@@ -225,6 +225,15 @@ class Leaky(Rule):
 
 
 @dataclasses.dataclass(frozen=True)
+class ReLU(Rule):
+    """A ReLU that is an op of its own, and changes the scale: one factor, ties up."""
+
+    def outputs(self, y: tf.Tensor, operands: list[Operand], end: Grid) -> tf.Tensor:
+        [x] = operands
+        return tf.floor(tf.maximum(x.integers, 0.0) * (x.grid.scale / end.scale) + 0.5) * end.scale
+
+
+@dataclasses.dataclass(frozen=True)
 class HardSwish(Rule):
     """`x * relu6(x + 3) / 6` in 16 bits, as LiteRT's own kernel has it, for XNNPACK has none."""
 
