@@ -36,8 +36,7 @@ EXACT = """
 At inference a model that was prepared with `Quantize("int8")` computes what LiteRT's default kernels (XNNPACK) compute,
 integer for integer: sums, their requantization, additions, products, means, LeakyReLU, hard-swish, and the change of
 scale before a concatenation. {exact} of {count} models give the same output for all inputs, to the last bit.
-LiteRT's own plain kernels, without XNNPACK, round in another way: a trained MobileNet v1 of width 0.25 differs between
-the two by 0.88 steps on average in its logits.
+LiteRT's own plain kernels, without XNNPACK, round in another way, and differ from both.
 """
 BEYOND = """
 Where one value becomes another integer all the same, random weights do not let the difference die out; what

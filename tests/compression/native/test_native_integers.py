@@ -175,6 +175,16 @@ def test_so_do_weights_of_4_bits(made, tmp_path):
     assert np.max(steps) < 0.01
 
 
+def test_a_mean_over_everything_and_a_capped_leaky_relu_are_taken():
+    def capped(x):
+        return layers.ReLU(max_value=0.5, negative_slope=0.1)(layers.Conv2D(8, 3)(x))
+
+    assert np.max(trained(capped)(X, training=False)) <= 0.51
+    inputs = keras.Input((4,))
+    prepared = tfbig.Quantize("int8").prepare(keras.Model(inputs, keras.ops.mean(layers.Dense(8)(inputs))))
+    assert prepared(np.ones((2, 4), "float32")).shape == ()
+
+
 LEVELS = st.lists(st.integers(0, 255), min_size=2, max_size=20).map(lambda values: np.array(values, "float32"))
 SCALES = st.floats(0.01, 1.0).map(np.float32)
 

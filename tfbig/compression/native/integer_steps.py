@@ -12,12 +12,11 @@ from keras import tree
 
 from tfbig.compression.native import integers
 from tfbig.compression.native.kernels import Kernel
-from tfbig.compression.native.points import Plan, Point, is_plain_relu, kind_of, name_of
+from tfbig.compression.native.points import MATRIX, Plan, Point, is_leaky_relu, is_plain_relu, kind_of, name_of
 from tfbig.compression.native.rounding import bits_of
 from tfbig.compression.native.steps import Graph, Step
 
 _MEANS = ("GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D", "Mean")
-_MATRIX_PRODUCTS = ("Matmul", "Einsum", "Dot", "Tensordot")
 _LEAKY, _HARD_SWISH = ("LeakyReLU", "LeakyRelu", "leaky_relu"), ("hard_swish", "hard_silu", "HardSilu", "HardSwish")
 _DEFAULT_SLOPE = 0.2  # of the activation function
 
@@ -95,15 +94,15 @@ def _rule(graph: Graph, plan: Plan, step: Step) -> integers.Rule | None:
         return integers.Affine(step.operation) if step.outputs[0] not in plan.folded else None
     if name in _MEANS:
         before, after = (graph.tensors[tensor].shape for tensor in (step.inputs[0], step.outputs[0]))
-        known = None not in before[1:] and before[0] == after[0]
+        known = None not in before[1:] and before[:1] == after[:1]
         return integers.Mean(math.prod(before[1:]) // math.prod(after[1:])) if known else None
-    if name in _LEAKY or (name == "ReLU" and step.operation.negative_slope and not step.operation.threshold):
+    if name in _LEAKY or is_leaky_relu(step):
         return integers.Leaky(float(getattr(step.operation, "negative_slope", _DEFAULT_SLOPE)))
     if is_plain_relu(step) and step.inputs[0] in plan.scale_of:
         return integers.ReLU()
     if name in _HARD_SWISH:
         return integers.HardSwish()
-    if name in _MATRIX_PRODUCTS and len(step.inputs) == 2:
+    if name in MATRIX and len(step.inputs) == 2:
         return integers.MatrixProduct()
     if step.outputs[0] not in plan.with_constants or len(tree.flatten(step.arguments.args)) != 2:
         return None

@@ -2,8 +2,8 @@
 
 Rounding the floats that Keras computes is almost that, and not enough: of ten thousand values a few become the next
 integer, each of them moves many in the next layer, and behind twenty layers most values differ. The kernels followed
-here are XNNPACK's, which LiteRT takes unless it is told otherwise, and which are the same on x86 and ARM. Its own plain
-kernels multiply with rounded factors: two to four values of a thousand differ in the first layer already.
+here are XNNPACK's, which LiteRT takes unless it is told otherwise. Its own plain kernels multiply with rounded factors,
+and round twice: where XNNPACK has none, it is theirs that are followed.
 
 All functions take and return real values, which are integers times a scale.
 """
@@ -50,8 +50,13 @@ class Grid(NamedTuple):
     @classmethod
     def of_constant(cls, values: tf.Tensor) -> Grid:
         """That of a tensor of the file's own numbers."""
-        low, high = tf.minimum(tf.reduce_min(values), 0.0), tf.maximum(tf.reduce_max(values), 0.0)
-        return cls.of(low, tf.maximum(high, low + NARROWEST))
+        return cls.of(*range_of(values))
+
+
+def range_of(constant: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The range of a tensor of the file's own numbers, 0 included."""
+    low, high = tf.minimum(tf.reduce_min(constant), 0.0), tf.maximum(tf.reduce_max(constant), 0.0)
+    return low, tf.maximum(high, low + NARROWEST)
 
 
 def divided(x: tf.Tensor, number: float) -> tf.Tensor:

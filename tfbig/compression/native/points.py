@@ -24,7 +24,7 @@ _LINEAR = {
     "Conv2DTranspose", "Conv", "DepthwiseConv", "ConvTranspose",
 }  # fmt: skip
 _FOLDABLE_OPS = {"Conv", "DepthwiseConv"}  # of `keras.ops`, whose weights are arguments
-_MATRIX = {"Matmul", "Einsum", "Dot", "Tensordot"}  # linear when one side is a weight
+MATRIX = {"Matmul", "Einsum", "Dot", "Tensordot"}  # linear when one side is a weight
 _ARITHMETIC = {"Add", "Subtract", "Multiply"}
 _SAME_SCALE = {
     "Reshape", "Flatten", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D", "SpatialDropout2D",
@@ -85,7 +85,7 @@ def plan(graph: Graph) -> Plan:
 def kind_of(step: Step) -> str:
     """What a step is to quantization: linear, bias, norm, relu, arithmetic, same_scale, fixed, ... or other."""
     name = name_of(step.operation)
-    if name in _LINEAR or (name in _MATRIX and len(step.inputs) == 1):
+    if name in _LINEAR or (name in MATRIX and len(step.inputs) == 1):
         return "linear"
     if name in ("BatchNormalization", "Normalization"):
         return "norm" if is_affine(step.operation, len(step.arguments.keras_tensors[0].shape)) else "other"
@@ -112,6 +112,13 @@ def is_plain_relu(step: Step) -> bool:
     """Whether a step is a ReLU without an upper end."""
     name = name_of(step.operation)
     return name in ("relu", "Relu") or (name == "ReLU" and step.operation.max_value is None and kind_of(step) == "relu")
+
+
+def is_leaky_relu(step: Step) -> bool:
+    """Whether a step is a ReLU layer with a slope below 0, and nothing else."""
+    layer = step.operation
+    plain = isinstance(layer, keras.layers.ReLU) and layer.max_value is None and not layer.threshold
+    return plain and bool(layer.negative_slope)
 
 
 def factor_of(step: Step) -> float | None:

@@ -151,8 +151,8 @@ class InferenceRun(Run):
             operands = self.operands(other, keras.tree.flatten((args, kwargs)))
             self.behind[tensor] = other.rule.outputs(tf.cast(outputs, tf.float32), operands, self.grid(other.end))
         if tensor not in self.behind:
-            is_fused = step.inputs and step.inputs[0] in self.multiples - self.plan.scale_of.keys()
-            if is_fused and is_plain_relu(step):
+            [source, *_] = step.inputs or (None,)
+            if source in self.multiples and source not in self.plan.scale_of and is_plain_relu(step):
                 self.multiples.add(tensor)
             return outputs
         self.multiples.add(tensor)

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfbig.compression.native.integers import NARROWEST
+from tfbig.compression.native.integers import range_of
 from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import straight_through
 
@@ -70,8 +70,7 @@ def fake_quantize_ties_away(x: tf.Tensor, low: Any, high: Any, bits: int) -> tf.
 
 def round_constant(x: tf.Tensor, bits: int) -> tf.Tensor:
     """Rounds to the integers of the range that `x` has; a converter can compute it once and for all."""
-    low, high = tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)
-    return _rounded(x, low, tf.maximum(high, low + NARROWEST), bits, tf.round)
+    return _rounded(x, *range_of(x), bits, tf.round)
 
 
 def _rounded(x: tf.Tensor, low: Any, high: Any, bits: int, to_integer: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
