@@ -12,6 +12,7 @@ file, then a table of medians over the seeds, and draws it as SVG into the folde
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 import statistics
@@ -110,6 +111,13 @@ def fashion_mnist(batch_size: int) -> Any:
     return tfbig.data.load(splits, batch_size=batch_size, seed=0)
 
 
+def photos(folder: str) -> Any:
+    """Photos of 96 pixels; in training each of them is moved, zoomed and flipped anew in every epoch."""
+    data = tfbig.data.load(f"images:{folder}", image_size=96)
+    layers = tfbig.data.augmentation(shift=0.1, zoom=0.2, flip=True)
+    return dataclasses.replace(data, train=data.train.map(lambda x, y: (layers(x, training=True), y)))
+
+
 def medians(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row for each name, in the order of appearance, of medians over the seeds."""
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -158,7 +166,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.photos:
-        data, network = tfbig.data.load(f"images:{options.photos}", image_size=96), mobilenet_v2
+        data, network = photos(options.photos), mobilenet_v2
     else:
         data, network = fashion_mnist(batch_size=128), resnet8
     found = []

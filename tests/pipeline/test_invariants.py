@@ -44,3 +44,17 @@ def test_lost_zeros_are_found_in_the_file(small_model, tmp_path):
     lost = dataclasses.replace(measurement, zero_fraction=0.1)
     with pytest.raises(InvariantBroken, match=r"'.*zeros.tflite' has 10.00% zeros among its weights, the model"):
         invariants.check_file(model, lost)
+
+
+def test_lost_clusters_are_found_in_the_file(small_model, tmp_path):
+    technique = tfbig.Cluster(clusters=8)
+    model = technique.finish(technique.prepare(small_model))
+    file = tfbig.export(model, tmp_path / "clusters.tflite")
+    invariants.check_clusters(model, file)
+    spoiled = copy_of(model)
+    kernel = spoiled.get_layer("classifier").kernel
+    kernel.assign(kernel * np.linspace(0.5, 1.5, kernel.shape[0])[:, None])
+    file = tfbig.export(spoiled, tmp_path / "spoiled.tflite")
+    invariants.check_clusters(spoiled, file)
+    with pytest.raises(InvariantBroken, match=r"spoiled.tflite' has \d+ distinct values in a channel .* the model 8\."):
+        invariants.check_clusters(model, file)

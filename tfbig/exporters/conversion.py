@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def convert(
     probes: Sequence[Probe],
     sparse: bool | None = False,
     names: Sequence[str] = (),
+    output_ops: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Converts the model in `folder` to the LiteRT file `output`.
 
@@ -31,6 +32,7 @@ def convert(
         probes: single examples, each by input name.
         sparse: see `sparse_encoding.encode_sparse`.
         names: of the Keras model's outputs.
+        output_ops: by output of the signature, names of the operations that compute it.
 
     Returns:
         The facts that went into the file's metadata, and under "outputs" what the file computes for each of the probes
@@ -39,7 +41,7 @@ def convert(
     Raises:
         ConversionFailed: the model needs an operation that LiteRT has not.
     """
-    content, facts = _converted(folder, quantize, sparse)
+    content, facts = _converted(folder, quantize, sparse, output_ops)
     # The converter keeps neither the order of the inputs nor the names of the outputs.
     ends = {"inputs": list(probes[0]), "outputs": list(names)}
     if several := {end: found for end, found in ends.items() if len(found) > 1}:
@@ -59,7 +61,8 @@ def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str,
     """
     from tfbig.exporters import signatures
 
-    converted = {name: _converted(part["folder"], part["quantize"], part["sparse"]) for name, part in parts.items()}
+    settings = ("folder", "quantize", "sparse", "output_ops")
+    converted = {name: _converted(*(part[setting] for setting in settings)) for name, part in parts.items()}
     content, renamed = signatures.join({name: content for name, (content, _) in converted.items()})
     facts: dict[str, Any] = {
         "float_ops": {},
@@ -73,7 +76,9 @@ def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str,
     return {**facts, "outputs": {name: _run(content, part["probes"], name) for name, part in parts.items()}}
 
 
-def _converted(folder: str, quantize: dict[str, Any] | None, sparse: bool | None) -> tuple[bytes, dict[str, Any]]:
+def _converted(
+    folder: str, quantize: dict[str, Any] | None, sparse: bool | None, output_ops: Mapping[str, str] | None
+) -> tuple[bytes, dict[str, Any]]:
     """The file of the model in `folder`, and the facts for its metadata."""
     import tensorflow as tf
     from tensorflow.lite.python.convert import ConverterError
@@ -96,6 +101,7 @@ def _converted(folder: str, quantize: dict[str, Any] | None, sparse: bool | None
                 "or export it as ONNX or as a SavedModel."
             ) from None
         raise
+    content = tensor_names.name_outputs(content, output_ops or {})
     facts: dict[str, Any] = {}
     if scheme == "tfmot":
         facts = {"quantization": "int8", "float_ops": {}}

@@ -19,16 +19,20 @@ from tfbig.compression.native.opener import functional_of
 from tfbig.compression.native.precision import in_float32
 from tfbig.errors import InvalidModel
 from tfbig.exporters.planar_pooling import planar_pooling
+from tfbig.exporters.standing_norms import standing_norms
 from tfbig.files import full_disk_as_os_error
 
 _EXAMPLE_SIZE = 224  # in a message
 
 
-def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None = 1) -> None:
+def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None = 1) -> dict[str, str]:
     """Writes the model's inference graph as a SavedModel with one signature.
 
     Args:
         batch: size of the first axis of every input; None leaves it open.
+
+    Returns:
+        For each output of the signature the names of the operations that compute it together, joined by ";".
 
     Raises:
         InvalidModel: an input whose size is open, or which takes text.
@@ -41,13 +45,22 @@ def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None 
         outputs = keras.tree.flatten(inference(model, [inputs[spec.name] for spec in specs]))
         return [tf.cast(y, tf.float32) if y.dtype.is_floating else y for y in outputs]
 
-    with planar_pooling(_layers(model)):
+    layers = _layers(model)
+    with planar_pooling(layers), standing_norms(model, layers):
         concrete = serve.get_concrete_function(**{spec.name: spec for spec in specs})
     module = tf.Module()
     module.weights = list(concrete.variables)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with full_disk_as_os_error():
         tf.saved_model.save(module, str(folder), signatures=concrete, options=options)
+    return {f"output_{i}": ";".join(_fused_names(y.op)) for i, y in enumerate(concrete.structured_outputs)}
+
+
+def _fused_names(op: tf.Operation) -> list[str]:
+    """The names of an operation and of those before it that LiteRT computes in the same one."""
+    adds = op.type in ("BiasAdd", "AddV2") and op.inputs[1].op.type in ("Const", "ReadVariableOp")
+    before = _fused_names(op.inputs[0].op) if adds or op.type in ("Identity", "Relu", "Relu6") else []
+    return before if op.type == "Identity" else [*before, op.name]
 
 
 def _layers(model: keras.Model) -> list[Any]:

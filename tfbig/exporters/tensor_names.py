@@ -1,20 +1,22 @@
-"""Shorter names for the tensors of a LiteRT file, in the child process.
-
-Where the converter fuses operations, it strings the names of all of them together. They would be a few percent of a
-small file.
-"""
+"""Better names for the tensors of a LiteRT file, in the child process."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 from ai_edge_litert.tools import flatbuffer_utils
 
+from tfbig.exporters.packing import pack, unpack
+
+_OF_THE_PROGRAM = "StatefulPartitionedCall"
+
 
 def shorten(content: bytes) -> tuple[bytes, dict[str, str]]:
-    """Returns the file with names of the first fused operation only, and what became of each name that changed.
+    """Returns the file with names of the last fused operation only, and what became of each name that changed.
 
-    Names stay unique: tools that read LiteRT files look tensors up by name.
+    Where the converter fuses operations, it strings the names of all of them together, which would be a few percent of
+    a small file. Names stay unique: tools that read LiteRT files look tensors up by name.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     renamed: dict[str, str] = {}
@@ -26,6 +28,22 @@ def shorten(content: bytes) -> tuple[bytes, dict[str, str]]:
                 tensor.name = renamed[name] = free_name(name.rsplit(";", 1)[-1], taken)
                 taken.add(renamed[name])
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), renamed
+
+
+def name_outputs(content: bytes, names: Mapping[str, str]) -> bytes:
+    """Returns the file with these names for what its signature's outputs say.
+
+    The converter calls all outputs after the saved program, so that nobody can tell which layer computes one.
+    """
+    model = unpack(content)
+    tensors = model.subgraphs[0].tensors
+    taken = {tensor.name.decode() for tensor in tensors}
+    for end in (end for signature in model.signatureDefs or () for end in signature.outputs):
+        tensor, name = tensors[end.tensorIndex], names.get(end.name.decode())
+        if name and tensor.name.decode().startswith(_OF_THE_PROGRAM):
+            tensor.name = free_name(name, taken)
+            taken.add(tensor.name)
+    return pack(model)
 
 
 def free_name(name: str, taken: set[str]) -> str:

@@ -55,8 +55,15 @@ def widened(
             wanted = np.maximum(wanted, _needed_by_bias(model, op, layout, ranges, 2 ** (bits - 1) - 1, bound.shape))
         if np.any(wanted > bound):
             widest = np.maximum(bound, wanted).astype("float32")
+            if _is_looked_up(model, op.inputs[layout[1]]):  # which takes one scale for all rows
+                widest = np.max(widest, keepdims=True)
             found[weights.name.decode()] = {"min": -widest, "max": widest}
     return found
+
+
+def _is_looked_up(model: Any, weights: int) -> bool:
+    """Whether a matrix is also a table that rows are taken from, as an embedding is that the output layer shares."""
+    return any(weights in op.inputs and _kind_of(model, op) not in _LAYOUTS for op in model.subgraphs[0].operators)
 
 
 def _bound(kernel: np.ndarray, axis: int) -> np.ndarray:

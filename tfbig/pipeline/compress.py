@@ -158,6 +158,7 @@ class Run:
         invariants.check_model(promised, model)
         result = self.measured(name, model, history, started)
         invariants.check_file(model, result.measurement)
+        invariants.check_clusters(model, result.file)
         self.work.keep(result, model)
         return model, result
 

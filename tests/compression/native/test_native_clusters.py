@@ -61,6 +61,23 @@ def test_all_channels_hold_the_same_few_integers(together, model, data, tmp_path
     assert np.max(np.abs(got - expected)) <= 3.01 * (high - low) / 255
 
 
+def test_a_table_that_the_output_layer_shares_keeps_its_clusters(tmp_path):
+    """Rows are looked up in it, with one scale for all, and it is the matrix of the last layer, with one for each."""
+    keras.utils.set_random_seed(0)
+    tokens = layers.Input((6,), dtype="int32")
+    table = layers.ReversibleEmbedding(16, 12)
+    model = keras.Model(tokens, table(layers.Dense(12, activation="relu")(table(tokens)), reverse=True))
+    x = np.random.default_rng(0).integers(0, 16, (64, 6))
+    technique = tfbig.Cluster(clusters=6)
+    quantized = tfbig.Quantize("int8").prepare(technique.finish(technique.prepare(model)))
+    quantized.compile("sgd", "mse")
+    quantized.fit(x, model.predict(x, verbose=0), verbose=0)
+    file = tfbig.export(quantized, tmp_path / "tied.tflite")
+    assert max(op.distinct_per_channel or 0 for op in tfbig.inspect(file).ops) <= 6
+    [found] = run_litert(file, [x[:8].astype("int32")])
+    np.testing.assert_allclose(found, quantized.predict(x[:8], verbose=0), atol=0.02 * np.ptp(found))
+
+
 def test_training_goes_on_from_clusters_without_falling_back(model, data):
     clustered = run(tfbig.Cluster(clusters=8), model, data)
     finished = run(tfbig.Quantize("int8"), clustered, data)

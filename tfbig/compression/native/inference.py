@@ -12,13 +12,12 @@ import tensorflow as tf
 
 from tfbig.compression.native.affine import as_convolution, scale_and_offset
 from tfbig.compression.native.graph import Step
-from tfbig.compression.native.points import Point, kind_of
+from tfbig.compression.native.points import FLOAT_BY_CHOICE, Point, kind_of
 from tfbig.compression.native.precision import in_float32, is_cast_to_half
 from tfbig.compression.native.prepared import Prepared, WeightsSeenThrough
 from tfbig.compression.native.quantizing import Quantizing
 
 Record = Callable[[int, Any], None]
-_NORMALIZATIONS = ("LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization")
 
 
 def quantizing_machine(model: keras.Model) -> Quantizing | None:
@@ -86,17 +85,20 @@ def float_layers(model: Prepared) -> dict[str, str]:
     """The scopes of the file's ops that stay float by choice, and the reason."""
     machine = quantizing_machine(model)
     assert machine is not None
-    found = {}
-    for step in machine.graph.steps:
-        kind = type(step.operation).__name__
-        if id(step.operation) in machine.exempt:
-            found[scope_of(step)] = f"the layer '{step.name}' was named in Quantize(exempt=...)"
-        elif kind in _NORMALIZATIONS:
-            found[scope_of(step)] = (
-                f"part of the {kind} '{step.name}': 8 bits are too coarse for the variance of a sample and one over "
-                "its root, so it is computed in float"
-            )
-    return found
+    reasons = {scope_of(step): _why_float(step, machine.exempt) for step in machine.graph.steps}
+    return {scope: reason for scope, reason in reasons.items() if reason}
+
+
+def _why_float(step: Step, exempt: frozenset[int]) -> str | None:
+    kind = type(step.operation).__name__
+    if id(step.operation) in exempt:
+        return f"the layer '{step.name}' was named in Quantize(exempt=...)"
+    if kind in FLOAT_BY_CHOICE:
+        return (
+            f"part of the {kind} '{step.name}': 8 bits are too coarse for the variance of a sample and one over "
+            "its root, so it is computed in float"
+        )
+    return None
 
 
 def whole_layers(model: Prepared) -> dict[str, str]:

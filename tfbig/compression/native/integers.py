@@ -231,11 +231,13 @@ class Leaky(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class ReLU(Rule):
-    """A ReLU that is an op of its own, and changes the scale: one factor, ties up."""
+    """A ReLU that is an op of its own, and changes the scale: one factor, ties up, and nothing else is rounded."""
 
     def outputs(self, y: tf.Tensor, operands: list[Operand], end: Grid) -> tf.Tensor:
         [x] = operands
-        return tf.floor(tf.maximum(x.integers, 0.0) * (x.grid.scale / end.scale) + 0.5) * end.scale
+        factor = tf.cast(x.grid.scale / end.scale, tf.float64)
+        levels = tf.floor(tf.cast(tf.maximum(x.integers, 0.0), tf.float64) * factor + 0.5)
+        return tf.cast(levels, tf.float32) * end.scale
 
 
 @dataclasses.dataclass(frozen=True)

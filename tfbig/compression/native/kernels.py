@@ -30,6 +30,7 @@ _CHANNEL_AXES: dict[str, dict[str, tuple[int, ...]]] = {
     "GRUCell": {"kernel": (-1,), "recurrent_kernel": (-1,)},
     "ConvLSTMCell": {"kernel": (-1,), "recurrent_kernel": (-1,)},
 }
+_SHARED = 4  # A value that stands for fewer weights than this on average was not shared on purpose.
 TINY = 32  # Tensors with fewer elements are left alone: they cost more to compress than they weigh.
 
 
@@ -85,6 +86,12 @@ def compressible_kernels(model: keras.Model, *, min_size: int = TINY) -> list[Ke
                 "rate, or load the last good weights, before compressing it."
             )
     return kernels
+
+
+def shares_values(weights: np.ndarray) -> bool:
+    """Whether few values stand for all weights, as after clustering; zeros are not counted, for those are pruning's."""
+    others = weights[weights != 0]
+    return np.unique(others).size * _SHARED <= others.size > 0
 
 
 def matches(pattern: str, kernel: Kernel) -> bool:

@@ -59,6 +59,9 @@ class Point:
         return high * self.factor, low * self.factor
 
 
+FLOAT_BY_CHOICE = ("LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization")
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """All points of a graph.
@@ -80,6 +83,23 @@ class Plan:
 def plan(graph: Graph) -> Plan:
     """Decides where `graph` is rounded."""
     return _Planner(graph).plan()
+
+
+def between_floats(graph: Graph, plan: Plan, exempt: frozenset[int]) -> frozenset[int]:
+    """The tensors that the file never has as integers: float operations hand them on to each other.
+
+    The model's inputs come from a float operation in this sense, and its outputs go to one. What is fused with a float
+    operation belongs to it.
+    """
+    made, floats = {id(x) for x in graph.inputs}, []
+    for step in graph.steps:
+        chosen = type(step.operation).__name__ in FLOAT_BY_CHOICE or id(step.operation) in exempt
+        if chosen or (step.inputs and step.inputs[0] in made and step.inputs[0] not in plan.scale_of):
+            floats.append(step)
+            made.update(step.outputs)
+    known = {id(step) for step in floats}
+    taken = {tensor for step in graph.steps if id(step) not in known for tensor in step.inputs}
+    return frozenset(made - taken)
 
 
 def kind_of(step: Step) -> str:

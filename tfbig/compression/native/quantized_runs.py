@@ -58,7 +58,9 @@ class Run:
         # The loss must see probabilities as they are: rounded ones are often 0, where the gradient ends.
         if point is None or (self.training and point.fixed and tensor in self.plan.outputs):
             return x
-        rounded = self.round(tensor, point, x)
+        rounded = self.round(tensor, point, x)  # In training, its range is learned by that too.
+        if tensor in self.machine.unrounded:
+            return x
         set_keras_mask(rounded, get_keras_mask(x))
         return rounded
 

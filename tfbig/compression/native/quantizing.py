@@ -14,7 +14,7 @@ from tfbig.compression.native.graph import Graph, Step, bind, flatten
 from tfbig.compression.native.integer_steps import integer_steps, linear_steps
 from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import Machine, straight_through
-from tfbig.compression.native.points import kind_of, plan
+from tfbig.compression.native.points import between_floats, kind_of, plan
 from tfbig.compression.native.quantized_runs import InferenceRun, TrainingRun
 from tfbig.compression.native.rounding import bits_of, off_ties, round_weights
 from tfbig.compression.native.tracing import Untraceable
@@ -66,6 +66,7 @@ class Quantizing(Machine):
         object.__setattr__(self, "weights_only", reason)
         object.__setattr__(self, "plan", plan(graph) if graph else None)
         object.__setattr__(self, "exempt", exempt)
+        object.__setattr__(self, "unrounded", between_floats(graph, self.plan, exempt) if graph else frozenset())
         object.__setattr__(self, "one_scale", one_scale)
         integers = {id(k.variable): k for k in chosen}
         exact = graph if activation_bits == 8 else None

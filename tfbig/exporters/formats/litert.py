@@ -106,7 +106,7 @@ def _saved(
 ) -> dict[str, Any]:
     """Saves the model into `folder`; returns the arguments of the child's converter."""
     how = _quantization(model, quantize, calibration)
-    save_inference_graph(model, Path(folder))
+    output_ops = save_inference_graph(model, Path(folder))
     names = [spec.name for spec in input_specs(model, 1)]
     return {
         "folder": folder,
@@ -116,6 +116,7 @@ def _saved(
         ],
         "sparse": False if sparse is None and not _is_sparse(model) else sparse,
         "names": output_names(model),
+        "output_ops": output_ops,
     }
 
 

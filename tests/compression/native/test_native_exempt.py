@@ -1,0 +1,80 @@
+"""Layers that stay float, by choice or by name, compute in Keras what they compute in the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfbig
+from tfbig.exporters.post_training import PostTraining
+from tfbig.measurement.litert import run_litert
+
+X = np.random.default_rng(0).normal(size=(64, 5, 20)).astype("float32")
+
+
+def prepared(model: keras.Model, **options: Any) -> keras.Model:
+    quantized = tfbig.Quantize("int8", **options).prepare(model)
+    quantized.compile("sgd", "mse")
+    quantized.fit(X, quantized.predict(X, verbose=0), verbose=0)
+    return quantized
+
+
+def mlp() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 20))
+    x = layers.Dense(24, activation="relu", name="first")(inputs)
+    x = layers.Dense(24, activation="tanh", name="second")(x)
+    return keras.Model(inputs, layers.Dense(8, activation="relu", name="third")(x))
+
+
+def float_matrices(file: Any) -> list[int]:
+    """Which of the file's matrix products are in float."""
+    found = [op.arithmetic for op in tfbig.inspect(file).ops if op.type == "FULLY_CONNECTED"]
+    return [number for number, arithmetic in enumerate(found) if arithmetic == "float"]
+
+
+@pytest.mark.parametrize(
+    ("exempt", "expected"),
+    [
+        (["first"], [0]),
+        (["first", "second"], [0, 1]),
+        (["second"], [1]),
+        (["second", "third"], [1, 2]),
+        (["third"], [2]),
+    ],
+)
+def test_exempt_layers_are_float_in_both(exempt, expected, tmp_path):
+    model = prepared(mlp(), exempt=exempt)
+    file = tfbig.export(model, tmp_path / "m.tflite")
+    assert float_matrices(file) == expected
+    found = model.predict(X, verbose=0)
+    np.testing.assert_allclose(run_litert(file, [X])[0], found, atol=1e-6 * np.ptp(found))
+
+
+@pytest.mark.parametrize("norm", [layers.RMSNormalization, layers.LayerNormalization])
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_normalization_at_an_end(norm, place, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 20))
+    dense = layers.Dense(16)
+    outputs = dense(norm(name="norm")(inputs)) if place == "first" else norm(name="norm")(dense(inputs))
+    model = keras.Model(inputs, outputs)
+    weights = model.get_layer("norm").weights
+    model.get_layer("norm").set_weights(
+        [np.random.default_rng(i).uniform(0.5, 1.5, w.shape) for i, w in enumerate(weights)]
+    )
+    model = prepared(model)
+    file = tfbig.export(model, tmp_path / "m.tflite")
+    assert not float_matrices(file)
+    found = model.predict(X, verbose=0)
+    np.testing.assert_allclose(run_litert(file, [X])[0], found, atol=1e-6 * np.ptp(found))
+
+
+@pytest.mark.parametrize(("layer", "expected"), [("first", 0), ("third", 2)])
+def test_schemes_after_training_find_the_last_layer_too(layer, expected, tmp_path):
+    quantize = PostTraining("int8", schemes={layer: "float"})
+    assert float_matrices(tfbig.export(mlp(), tmp_path / "m.tflite", quantize=quantize, calibration=X)) == [expected]
