@@ -262,6 +262,11 @@ def test_schemes_by_layer(small_model, digits_arrays, tmp_path):
     assert noise(path, small_model, digits_arrays["x_test"]) < 0.05
 
 
+def test_a_pattern_that_matches_nothing(small_model, digits_arrays, tmp_path):
+    with pytest.raises(InvalidArgument, match=r"`schemes` has the pattern 'stm', which matches no .* mean 'stem'\?"):
+        export(small_model, tmp_path, digits_arrays, PostTraining(schemes={"stm": "float"}))
+
+
 def test_integers_in_and_out(small_model, digits_arrays, tmp_path):
     path = export(small_model, tmp_path, digits_arrays, PostTraining(integer_io=True))
     ops = tfbig.inspect(path).ops

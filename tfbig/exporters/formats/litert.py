@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,7 @@ from tfbig.compression.native.inference import (
 from tfbig.compression.native.prepared import Prepared
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.techniques.quantize import Quantize
-from tfbig.errors import InvalidArgument, InvalidData, InvalidModel, unknown
+from tfbig.errors import InvalidArgument, InvalidData, InvalidModel, nearest, unknown
 from tfbig.exporters.inference_graph import (
     input_specs,
     output_names,
@@ -138,6 +139,7 @@ def _quantization(model: keras.Model, quantize: str | PostTraining | None, calib
                 f"`quantize` is {quantize}, which is for models that were not trained for integers and can be, but "
                 f"'{model.name}' is another. Give quantize='{quantize.dtype}' or nothing."
             )
+        _check_schemes(quantize.schemes or {}, model)
         return {**how, **quantize.options()}
     if quantize is not None and quantize not in _SCHEMES:
         raise unknown("value of `quantize`", quantize, _SCHEMES)
@@ -156,6 +158,16 @@ def _quantization(model: keras.Model, quantize: str | PostTraining | None, calib
             f"dataset, e.g. calibration=data.train, or train with tfbig.Quantize('{quantize}')."
         )
     return {"scheme": quantize, "samples": calibration_samples(model, calibration)}
+
+
+def _check_schemes(schemes: Mapping[str, str], model: keras.Model) -> None:
+    names = [layer.name for layer in model._flatten_layers(include_self=False)]
+    for pattern in schemes:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise InvalidArgument(
+                f"`schemes` has the pattern '{pattern}', which matches no layer of '{model.name}'. Expected a layer name "
+                f"or a glob such as 'block1_*'.{nearest(pattern, names)}"
+            )
 
 
 def _as_trained(model: Prepared, machine: Quantizing, quantize: str | None) -> dict[str, Any]:
