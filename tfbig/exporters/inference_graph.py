@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbig.compression.native.graph import recorded_inputs
-from tfbig.compression.native.inference import folded_outputs, quantizing_machine
+from tfbig.compression.native.inference import folded_outputs, integer_outputs, quantizing_machine
 from tfbig.compression.native.opener import functional_of
 from tfbig.compression.native.precision import in_float32
 from tfbig.errors import InvalidModel
@@ -177,5 +177,8 @@ def _smallest_vocabulary(model: keras.Model) -> int:
 
 def reference_outputs(model: keras.Model, values: list[np.ndarray]) -> list[np.ndarray]:
     """What the exported file should compute for `values`, in the order of its outputs."""
-    outputs = inference(model, [tf.convert_to_tensor(v) for v in values])
+    tensors = [tf.convert_to_tensor(v) for v in values]
+    machine = quantizing_machine(model)
+    integers = machine is not None and machine.graph is not None
+    outputs = integer_outputs(model, tensors) if integers else inference(model, tensors)
     return [np.asarray(keras.ops.convert_to_numpy(y), "float32") for y in keras.tree.flatten(outputs)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -35,12 +36,30 @@ def folded_outputs(model: Prepared, values: list[Any], record: Record | None = N
     """
     machine = quantizing_machine(model)
     assert machine is not None
-    steps = [step.operation for step in machine.graph.steps if isinstance(step.operation, keras.layers.Layer)]
-    with in_float32([*model._flatten_layers(), *steps]), WeightsSeenThrough(model.machines, training=False):
+    with _at_inference(model, machine):
         run = _FoldedRun(machine, record or (lambda tensor, value: None))
         for symbol, value in zip(machine.graph.inputs, values, strict=True):
             run.record(id(symbol), value)
         return machine.graph.run(values, run.step)
+
+
+def integer_outputs(model: Prepared, values: list[Any]) -> Any:
+    """The outputs of a model prepared with `Quantize`, from the integers of its file.
+
+    Args:
+        values: one tensor for each input of the machine's graph.
+    """
+    machine = quantizing_machine(model)
+    assert machine is not None
+    with _at_inference(model, machine):
+        return machine.outputs(values, training=False)
+
+
+@contextmanager
+def _at_inference(model: Prepared, machine: Quantizing) -> Iterator[None]:
+    steps = [step.operation for step in machine.graph.steps if isinstance(step.operation, keras.layers.Layer)]
+    with in_float32([*model._flatten_layers(), *steps]), WeightsSeenThrough(model.machines, training=False):
+        yield
 
 
 def ranges_at_points(model: Prepared, values: list[Any]) -> list[tuple[np.ndarray, tuple[float, float]]]:

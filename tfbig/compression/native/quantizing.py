@@ -86,8 +86,11 @@ class Quantizing(Machine):
         return [straight_through(w, r) if training else r for w, r in zip(weights, rounded, strict=True)]
 
     def call_model(self, args: tuple, kwargs: dict[str, Any], training: bool) -> Any:
+        return self.outputs(self.bind(args, kwargs), training)
+
+    def outputs(self, values: Sequence[Any], training: bool) -> Any:
+        """What the graph computes from one tensor for each of its inputs."""
         run = TrainingRun(self) if training else InferenceRun(self)
-        values = self.bind(args, kwargs)
         values = [run.quantize(id(x), value) for x, value in zip(self.graph.inputs, values, strict=True)]
         outputs = self.graph.run(values, run.step)
         run.finish()

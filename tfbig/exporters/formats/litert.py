@@ -165,8 +165,8 @@ def _check_schemes(schemes: Mapping[str, str], model: keras.Model) -> None:
     for pattern in schemes:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise InvalidArgument(
-                f"`schemes` has the pattern '{pattern}', which matches no layer of '{model.name}'. Expected a layer name "
-                f"or a glob such as 'block1_*'.{nearest(pattern, names)}"
+                f"`schemes` has the pattern '{pattern}', which matches no layer of '{model.name}'. Expected a layer "
+                f"name or a glob such as 'block1_*'.{nearest(pattern, names)}"
             )
 
 
