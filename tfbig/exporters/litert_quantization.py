@@ -21,7 +21,16 @@ from tfbig.exporters.embedding_lookups import as_embedding_lookups
 from tfbig.exporters.litert_layers import FloatFile
 from tfbig.exporters.packing import pack, unpack, with_arrays
 from tfbig.exporters.stand_ins import STAND_INS, disguise, give_unused_outputs_a_type, reveal
-from tfbig.exporters.tensor_ranges import FileGraph, Op, Range, complete, float_outputs, match
+from tfbig.exporters.tensor_ranges import (
+    FileGraph,
+    Learned,
+    Op,
+    Range,
+    complete,
+    float_outputs,
+    is_within,
+    match,
+)
 from tfbig.exporters.weight_ranges import Statistics, widened
 from tfbig.registry import Registry
 
@@ -47,7 +56,7 @@ def quantize(
     *,
     scheme: str,
     probe: dict[str, np.ndarray] | None = None,
-    learned: Sequence[tuple[np.ndarray, Range]] = (),
+    learned: Sequence[Learned] = (),
     samples: Iterable[dict[str, np.ndarray]] = (),
     one_scale: Sequence[tuple[np.ndarray, np.ndarray]] = (),
     float_layers: Mapping[str, str] | None = None,
@@ -64,7 +73,7 @@ def quantize(
         scheme: "int8", "int16x8", "int4", "dynamic", "weight_only_int8", "weight_only_int4"; or "hybrid", which is
             "dynamic" for a model whose activations cannot be integers.
         probe: the file's inputs, by name, on which `learned` was recorded.
-        learned: the values at the quantized points of the Keras model for `probe`, and the trained range of each.
+        learned: the values at the quantized points of the Keras model for `probe`, with range and scope of each.
         one_scale: of weights whose channels share a scale: the largest weight of each channel, and that of its range.
         samples: the file's inputs, by name, to observe ranges on where nothing was learned.
         float_layers: scopes of ops that are to stay float, and the reason.
@@ -224,11 +233,7 @@ def _why_float(
 def _said_of(op: Op, scopes: Mapping[str, str]) -> str | None:
     """What is said of the scope that an op stands in."""
     parts = [part.strip() for part in op.name.split(";")]
-    return next((text for path, text in scopes.items() if any(_is_within(part, path) for part in parts)), None)
-
-
-def _is_within(name: str, path: str) -> bool:
-    return name.startswith(f"{path}/") or f"/{path}/" in name
+    return next((text for path, text in scopes.items() if any(is_within(part, path) for part in parts)), None)
 
 
 def _has_kernel(op: Op, scheme: str) -> bool:

@@ -18,7 +18,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from tfbig.exporters.tensor_ranges import Range, ValueIndex
+from tfbig.exporters.tensor_ranges import Learned, Range, ValueIndex
 
 Inputs = Mapping[str, np.ndarray]
 _SAME_SCALE = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool", "Identity"}
@@ -29,7 +29,7 @@ _TAKES_UP = {"Relu", "Clip"}  # what the op before them is computed together wit
 def quantize(
     model: Any,
     *,
-    learned: Sequence[tuple[np.ndarray, Range]] = (),
+    learned: Sequence[Learned] = (),
     probe: Inputs | None = None,
     samples: Iterable[Inputs] = (),
     float_layers: Mapping[str, str] | None = None,
@@ -38,7 +38,7 @@ def quantize(
     """Returns the model with QuantizeLinear and DequantizeLinear nodes, and which of its nodes stayed float and why.
 
     Args:
-        learned: the values at the quantized points of the Keras model for `probe`, and the trained range of each.
+        learned: the values at the quantized points of the Keras model for `probe`, with range and scope of each.
         samples: inputs by name, to observe ranges on where nothing was learned.
         float_layers: scopes of nodes that are to stay float, and the reason.
         symmetric: zero points of 0, which TensorRT asks for.
@@ -101,8 +101,8 @@ def _tensors(model: Any, inputs: Inputs) -> dict[str, np.ndarray]:
     return {name: value for name, value in values.items() if value.dtype == np.float32}
 
 
-def _match(model: Any, probe: Inputs, learned: Sequence[tuple[np.ndarray, Range]]) -> dict[str, Range]:
-    index = ValueIndex([value for value, _ in learned])
+def _match(model: Any, probe: Inputs, learned: Sequence[Learned]) -> dict[str, Range]:
+    index = ValueIndex([value for value, _, _ in learned])
     ranges: dict[str, Range] = {}
     for name, value in _tensors(model, probe).items():
         layouts = [value, np.moveaxis(value, 1, -1)] if value.ndim > 2 else [value]

@@ -15,6 +15,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 from tfbig.exporters.packing import unpack
 
 Range = tuple[float, float]
+Learned = tuple[np.ndarray, Range, str]  # values of a tensor of the Keras model, its range, and the scope it is made in
 
 # Ops whose output has the scale of their first input, by AI Edge Quantizer's rules.
 _SAME_SCALE = {
@@ -28,6 +29,7 @@ _PRESCRIBED: dict[str, Range] = {
     "TANH": (-1.0, 127 / 128),
 }
 _TOLERANCE = 2e-3  # of the norm; folding and fusing change the last bits of a value, another tensor changes the first
+_SAME = 1e-5  # of the norm; nothing but the last bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,16 +50,25 @@ class FileGraph:
     ranges: dict[str, Range]
 
 
-def match(
-    content: bytes, probe: dict[str, np.ndarray], learned: Sequence[tuple[np.ndarray, Range]]
-) -> dict[str, Range]:
-    """Finds, for each activation of the file, the point of the Keras model that has the same value on `probe`."""
-    index = ValueIndex([value for value, _ in learned])
+def match(content: bytes, probe: dict[str, np.ndarray], learned: Sequence[Learned]) -> dict[str, Range]:
+    """Finds, for each activation of the file, the point of the Keras model that has the same value on `probe`.
+
+    Of several, as before and behind a ReLU that had nothing to cut off, it is the one in whose scope the tensor is.
+    """
+    index = ValueIndex([value for value, _, _ in learned])
     ranges: dict[str, Range] = {}
     for name, value in activations(content, probe):
-        if close := index.equal_to(value):
+        close = index.equal_to(value, _SAME) or index.equal_to(value)
+        parts = [part.strip() for part in name.split(";")]
+        close = [i for i in close if any(is_within(part, learned[i][2]) for part in parts)] or close
+        if close:
             ranges[name] = learned[close[0]][1]
     return ranges
+
+
+def is_within(name: str, scope: str) -> bool:
+    """Whether a tensor of this name was made in a scope."""
+    return name.startswith(f"{scope}/") or f"/{scope}/" in name
 
 
 class ValueIndex:
@@ -69,12 +80,12 @@ class ValueIndex:
             size, print_ = _fingerprint(value)
             self.by_size.setdefault(size, []).append((position, print_))
 
-    def equal_to(self, value: np.ndarray) -> list[int]:
+    def equal_to(self, value: np.ndarray, tolerance: float = _TOLERANCE) -> list[int]:
         """The positions of all arrays that hold the same numbers, but for rounding; the nearest first."""
         size, print_ = _fingerprint(value)
         norm = max(float(print_[0]), 1e-12)
         distances = [(np.max(np.abs(print_ - other)) / norm, i) for i, other in self.by_size.get(size, [])]
-        return [i for distance, i in sorted(distances) if distance <= _TOLERANCE]
+        return [i for distance, i in sorted(distances) if distance <= tolerance]
 
 
 def observe(content: bytes, samples: Iterable[dict[str, np.ndarray]]) -> dict[str, Range]:

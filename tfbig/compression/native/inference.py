@@ -62,18 +62,19 @@ def _at_inference(model: Prepared, machine: Quantizing) -> Iterator[None]:
         yield
 
 
-def ranges_at_points(model: Prepared, values: list[Any]) -> list[tuple[np.ndarray, tuple[float, float]]]:
-    """For each tensor that is quantized: its value for `values`, and the range it was trained with."""
+def ranges_at_points(model: Prepared, values: list[Any]) -> list[tuple[np.ndarray, tuple[float, float], str]]:
+    """For each tensor that is quantized: its value for `values`, the range it was trained with, and its scope."""
     machine = quantizing_machine(model)
     assert machine is not None
     learned = machine.final_ranges.numpy()
-    found: list[tuple[np.ndarray, tuple[float, float]]] = []
+    scopes = {tensor: scope_of(step) for step in machine.graph.steps for tensor in step.outputs}
+    found: list[tuple[np.ndarray, tuple[float, float], str]] = []
 
     def record(tensor: int, value: Any) -> None:
         point: Point | None = machine.plan.scale_of.get(tensor)
         if point is not None:
             low, high = point.fixed or point.bounds(*learned[point.index])
-            found.append((np.asarray(value, "float32"), (float(low), float(high))))
+            found.append((np.asarray(value, "float32"), (float(low), float(high)), scopes.get(tensor, "")))
 
     folded_outputs(model, values, record)
     return found
