@@ -74,6 +74,22 @@ def test_normalization_at_an_end(norm, place, tmp_path):
     np.testing.assert_allclose(run_litert(file, [X])[0], found, atol=1e-6 * np.ptp(found))
 
 
+def test_rows_of_a_table_are_rounded_before_what_is_added(tmp_path):
+    """Whole numbers go into the table, which no float operation has made."""
+    keras.utils.set_random_seed(0)
+    tokens = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(16, 12, name="words")(tokens)
+    x = layers.LayerNormalization()(layers.add([x, layers.Embedding(16, 12, name="others")(tokens)]))
+    model = keras.Model(tokens, layers.Dense(4)(x))
+    quantized = tfbig.Quantize("int8").prepare(model)
+    quantized.compile("sgd", "mse")
+    x = np.random.default_rng(0).integers(0, 16, (32, 6)).astype("int32")
+    quantized.fit(x, model.predict(x, verbose=0), verbose=0)
+    file = tfbig.export(quantized, tmp_path / "m.tflite")
+    found = quantized.predict(x, verbose=0)
+    np.testing.assert_allclose(run_litert(file, [x])[0], found, atol=1e-5 * np.ptp(found))
+
+
 @pytest.mark.parametrize(("layer", "expected"), [("first", 0), ("third", 2)])
 def test_schemes_after_training_find_the_last_layer_too(layer, expected, tmp_path):
     quantize = PostTraining("int8", schemes={layer: "float"})

@@ -91,15 +91,19 @@ def between_floats(graph: Graph, plan: Plan, exempt: frozenset[int]) -> frozense
     The model's inputs come from a float operation in this sense, and its outputs go to one. What is fused with a float
     operation belongs to it.
     """
-    made, floats = {id(x) for x in graph.inputs}, []
+    made: set[int] = set()
+    fused: set[int] = set()
+    known: set[int] = set()
     for step in graph.steps:
         chosen = type(step.operation).__name__ in FLOAT_BY_CHOICE or id(step.operation) in exempt
-        if chosen or (step.inputs and step.inputs[0] in made and step.inputs[0] not in plan.scale_of):
-            floats.append(step)
+        goes_on = bool(step.inputs) and step.inputs[0] in fused and step.inputs[0] not in plan.scale_of
+        if chosen or goes_on:
+            known.add(id(step))
             made.update(step.outputs)
-    known = {id(step) for step in floats}
+        if goes_on or (chosen and kind_of(step) == "linear"):
+            fused.update(step.outputs)
     taken = {tensor for step in graph.steps if id(step) not in known for tensor in step.inputs}
-    return frozenset(made - taken)
+    return frozenset(made | {id(x) for x in graph.inputs}) - taken
 
 
 def kind_of(step: Step) -> str:
