@@ -1,4 +1,4 @@
-"""Clusters behind a BatchNormalization that cannot be merged into the layer before it."""
+"""Clusters behind a normalization that the converter would multiply into them."""
 
 from __future__ import annotations
 

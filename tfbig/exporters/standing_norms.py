@@ -26,10 +26,11 @@ def standing_norms(model: keras.Model, layers: Iterable[Any]) -> Iterator[None]:
     RMSNormalization, and with a BatchNormalization that has no linear layer before it into which it could go.
     """
     layers = list(layers)
-    matrices = [layer for layer in layers if isinstance(layer, _MATRICES)]
-    stand = isinstance(model, Prepared) or any(shares_values(layer.kernel.numpy()) for layer in matrices)
-    batch = [layer for layer in layers if stand and _normalizes_activations(layer)]
-    rms = [layer for layer in layers if stand and isinstance(layer, keras.layers.RMSNormalization)]
+    batch = [layer for layer in layers if _normalizes_activations(layer)]
+    rms = [layer for layer in layers if isinstance(layer, keras.layers.RMSNormalization)]
+    # Asked last: it counts the values of every matrix.
+    if not (batch or rms) or not (isinstance(model, Prepared) or _is_clustered(layers)):
+        batch, rms = [], []
     with overridden(batch, "call", _batch_normalization), overridden(rms, "call", _rms_normalization):
         yield
 
@@ -41,6 +42,10 @@ def _normalizes_activations(layer: Any) -> bool:
     inputs = [node.input_tensors[0] for node in layer._inbound_nodes]
     vectors = [x for x in inputs if len(x.shape) in (2, 3) and is_affine(layer, len(x.shape))]
     return len(vectors) == len(inputs) > 0 and not any(_is_linear(x._keras_history.operation) for x in inputs)
+
+
+def _is_clustered(layers: Iterable[Any]) -> bool:
+    return any(isinstance(layer, _MATRICES) and shares_values(layer.kernel.numpy()) for layer in layers)
 
 
 def _is_linear(layer: Any) -> bool:

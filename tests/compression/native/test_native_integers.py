@@ -241,7 +241,8 @@ def test_leaky_factors_have_8_bits_behind_the_point(levels, source, end, slope):
 def test_relu_has_one_factor_and_rounds_ties_up(levels, source, end):
     found = integers_of(ReLU(), None, [operand(levels - 100, source)], end)
     positive = np.maximum(levels - 100, 0)
-    np.testing.assert_array_equal(found, np.floor(positive * np.float32(source / end) + np.float32(0.5)))
+    exact = positive.astype("float64") * float(np.float32(source / end))
+    np.testing.assert_array_equal(found, np.floor(exact + 0.5))
 
 
 @settings(max_examples=50, deadline=None)
