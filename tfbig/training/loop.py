@@ -11,12 +11,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfbig.training.accumulation import Cycle, cycle
 from tfbig.training.divergence import Guard
 from tfbig.training.feed import Feed
 from tfbig.training.state import Position
 from tfbig.training.xla import Trial
 
-AfterBatch = Callable[[Position], None]
+AfterStep = Callable[[Position, int], None]
 
 
 def build(model: keras.Model, feed: Feed) -> None:
@@ -34,7 +35,7 @@ class Loop:
     Args:
         callbacks: with History and the progress bar, their model set.
         guard: watches the loss.
-        after_batch: called after each batch with the new position, e.g. to write a checkpoint.
+        after_step: called after each step with the new position and the batches of the step, e.g. to checkpoint.
         try_xla: whether to find out if XLA is faster; on one device, where the data says how long the training is.
     """
 
@@ -44,22 +45,22 @@ class Loop:
         feed: Feed,
         callbacks: keras.callbacks.CallbackList,
         guard: Guard,
-        after_batch: AfterBatch | None = None,
+        after_step: AfterStep | None = None,
         try_xla: bool = False,
     ):
         self.model, self.feed, self.callbacks = model, feed, callbacks
-        self.guard, self.after_batch = guard, after_batch
+        self.guard, self.after_step = guard, after_step
         self.strategy, self.try_xla, self.steps = model.distribute_strategy, try_xla, 0
         self.validation = None if feed.validation is None else self._distributed(feed.validation)
 
     def run(
-        self, start: Position, epochs: int, *, validation_freq: int = 1, after_epoch: AfterBatch | None = None
+        self, start: Position, epochs: int, *, validation_freq: int = 1, after_epoch: AfterStep | None = None
     ) -> None:
         """Trains from `start` to the end of epoch `epochs`, unless a callback stops it."""
         with _without_false_alarm():
             self._run(start, epochs, validation_freq, after_epoch)
 
-    def _run(self, start: Position, epochs: int, validation_freq: int, after_epoch: AfterBatch | None) -> None:
+    def _run(self, start: Position, epochs: int, validation_freq: int, after_epoch: AfterStep | None) -> None:
         model, self.steps = self.model, (self.feed.steps or 0) * epochs
         iterator = self._first_iterator(start)
         for epoch in range(start.epoch, epochs):
@@ -76,13 +77,28 @@ class Loop:
                     logs.update({f"val_{name}": value for name, value in self._evaluated().items()})
                 self.callbacks.on_epoch_end(epoch, logs)
             if after_epoch is not None:
-                after_epoch(Position(epoch + 1, 0))
+                after_epoch(Position(epoch + 1, 0), 1)
             if model.stop_training:
                 break
 
     def _first_iterator(self, start: Position) -> Iterator:
         rest = self.feed.epochs_from(start.epoch, start.batch)
         return iter(self._train if rest is self.feed.train else self._distributed(rest))
+
+    def _step(self, iterator: Iterator, left: int | None) -> tuple[dict[str, Any], int]:
+        """Takes a step; returns its logs and how many batches it took."""
+        if self._cycle is not None and self._cycle.fits(left):
+            return self._cycle(iterator), self._cycle.batches
+        return self._train_step(iterator), self.model.steps_per_execution
+
+    @functools.cached_property
+    def _cycle(self) -> Cycle | None:
+        if self.try_xla or several_machines(self.strategy):
+            return None
+        function = _train_function(self.model)  # It lasts until the model is compiled anew, and so does its cycle.
+        if not hasattr(function, "cycle"):
+            function.cycle = cycle(self.model)
+        return function.cycle
 
     @functools.cached_property
     def _train_step(self) -> Callable[[Iterator], dict[str, Any]]:
@@ -104,18 +120,19 @@ class Loop:
         return self._distributed(self.feed.train)
 
     def _epoch(self, iterator: Iterator, epoch: int, first: int) -> dict[str, Any]:
-        model, logs, batch = self.model, {}, first
+        model, batch = self.model, first
+        logs: dict[str, Any] = {}
         with _until_exhausted():
             while self.feed.steps is None or batch < self.feed.steps:
                 self.callbacks.on_train_batch_begin(batch)
-                logs = self._train_step(iterator)
-                batch += model.steps_per_execution
+                logs, taken = self._step(iterator, self.feed.steps and self.feed.steps - batch)
+                batch += taken
                 self.callbacks.on_train_batch_end(batch - 1, logs)
                 position = Position(epoch, batch)
                 if not several_machines(self.strategy):  # There the loss of a batch is one machine's own.
                     self.guard.check(logs, position)
-                if self.after_batch is not None:
-                    self.after_batch(position)
+                if self.after_step is not None:
+                    self.after_step(position, taken)
                 if model.stop_training:
                     break
         # After a crash between an epoch's last batch and its end no batch is left; the metrics know of the others.
@@ -143,7 +160,7 @@ class Loop:
         return self.strategy.experimental_distribute_dataset(dataset)
 
 
-def _train_function(model: keras.Model) -> Callable[[Iterator], dict[str, Any]]:
+def _train_function(model: keras.Model) -> Any:
     made_for = ("tfbig", model.jit_compile)  # What Keras's own fit has traced lacks the fused kernels.
     model.make_train_function(force=getattr(model.train_function, "made_for", None) != made_for)
     model.train_function.made_for = made_for

@@ -45,7 +45,8 @@ def optimizer(
         weight_decay: decoupled weight decay, >= 0.
         clip_norm: scales all gradients together so that their joint norm is at most this, > 0.
         ema: averages the weights with this momentum in (0, 1); the average replaces them when training ends.
-        accumulate: batches whose gradients are averaged into one step, >= 1.
+        accumulate: batches whose gradients are averaged into one step, >= 1. On a CPU `fit` takes up to four of them at
+            a time, two in memory.
 
     Raises:
         InvalidArgument: an unknown name or a value out of range.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ from tfbig.training.compilation import Compilation
 from tfbig.training.divergence import Guard
 from tfbig.training.feed import Feed
 from tfbig.training.kernels import fused, sound
-from tfbig.training.loop import Loop, build
+from tfbig.training.loop import AfterStep, Loop, build
 from tfbig.training.placement import beside, spread
 from tfbig.training.precision import computed_in
 from tfbig.training.recompute import recomputed
@@ -95,14 +95,14 @@ class Run:
         model.stop_training = saved.stopped
         return saved.position
 
-    def _writer(self, model: keras.Model, history: Any, *, every: int | None) -> Callable[[Position], None] | None:
+    def _writer(self, model: keras.Model, history: Any, *, every: int | None) -> AfterStep | None:
         """Writes a checkpoint every so many batches; a position at the beginning of an epoch is always one."""
         folder = self.folder
         if folder is None or every is None:
             return None
 
-        def write(position: Position) -> None:
-            if position.batch % every:
+        def write(position: Position, taken: int) -> None:
+            if position.batch % every >= taken:
                 return
             memories, arrays = remembered(self.callbacks), capture(model)  # On several machines all take part.
             if is_chief(model.distribute_strategy):
