@@ -31,7 +31,8 @@ from tfbig.exporters.tensor_ranges import (
     is_within,
     match,
 )
-from tfbig.exporters.weight_ranges import Statistics, widened
+from tfbig.exporters.weight_ranges import Statistics, WeightRange, ranges_of_weights
+from tfbig.exporters.weight_scales import biases_of, shorten_scales
 from tfbig.registry import Registry
 
 repair_registry = Registry("tfbig.exporters.repairs", "repair")
@@ -58,7 +59,7 @@ def quantize(
     probe: dict[str, np.ndarray] | None = None,
     learned: Sequence[Learned] = (),
     samples: Iterable[dict[str, np.ndarray]] = (),
-    one_scale: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+    weight_ranges: Sequence[WeightRange] = (),
     float_layers: Mapping[str, str] | None = None,
     whole_layers: Mapping[str, str] | None = None,
     weights_only: str | None = None,
@@ -74,7 +75,7 @@ def quantize(
             "dynamic" for a model whose activations cannot be integers.
         probe: the file's inputs, by name, on which `learned` was recorded.
         learned: the values at the quantized points of the Keras model for `probe`, with range and scope of each.
-        one_scale: of weights whose channels share a scale: the largest weight of each channel, and that of its range.
+        weight_ranges: of weights that the Keras model has: the largest weight of each channel, and that of its range.
         samples: the file's inputs, by name, to observe ranges on where nothing was learned.
         float_layers: scopes of ops that are to stay float, and the reason.
         whole_layers: scopes of ops whose tensors were not seen in training, and the reason.
@@ -106,7 +107,7 @@ def quantize(
     float_ops.update((name, _CHOSEN[other]) for name, other in others.items() if other not in _STATIC_BITS)
     _add_static_scheme(engine, scheme, float_ops, integer_io)
     _add_other_schemes(engine, others)
-    quantized = _run(engine, graph, scheme, one_scale)
+    quantized = _run(engine, graph, scheme, weight_ranges)
     return quantized, {"quantization": scheme, "float_ops": float_ops}
 
 
@@ -116,7 +117,9 @@ def _engine(content: bytes) -> quantizer.Quantizer:
     return engine
 
 
-def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str, one_scale: Sequence[Any] = ()) -> bytes:
+def _run(
+    engine: quantizer.Quantizer, graph: FileGraph, scheme: str, weight_ranges: Sequence[WeightRange] = ()
+) -> bytes:
     weight_bits, activation_bits = _STATIC_BITS[scheme]
     # The parsed file is the engine's own; it has no public way to change one before it is quantized.
     model = engine._float_model
@@ -124,12 +127,14 @@ def _run(engine: quantizer.Quantizer, graph: FileGraph, scheme: str, one_scale: 
     ranks = {tensor.name.decode(): len(_shape(tensor)) for tensor in model.subgraphs[0].tensors}
     known = {name: values for name, values in graph.ranges.items() if name in ranks}  # Those of another file are not.
     statistics: dict[str, Statistics] = {name: _as_statistics(values, ranks[name]) for name, values in known.items()}
-    statistics.update(widened(model, graph.ranges, one_scale, weight_bits, activation_bits))
+    statistics.update(ranges_of_weights(model, graph.ranges, weight_ranges, weight_bits, activation_bits))
+    biases = biases_of(model)
     renamed = disguise(model, activation_bits)
     content = engine.quantize(statistics, **_QUIET).quantized_model
     quantized = unpack(content)
     reveal(quantized, renamed)
     give_unused_outputs_a_type(quantized)
+    shorten_scales(quantized, biases)
     return pack(quantized)
 
 

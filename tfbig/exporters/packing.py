@@ -1,11 +1,14 @@
-"""LiteRT files to Python objects and back, in milliseconds instead of seconds."""
+"""LiteRT files to Python objects and back, in milliseconds instead of seconds, and to fewer bytes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert.tools import flatbuffer_utils
+
+_IDENTIFIER = b"TFL3"
 
 
 def unpack(content: bytes) -> Any:
@@ -14,8 +17,30 @@ def unpack(content: bytes) -> Any:
 
 
 def pack(model: Any) -> bytes:
-    """The inverse of `unpack`."""
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(with_arrays(model)))
+    """The inverse of `unpack`; equal lists of numbers stand in the file once."""
+    builder = _Sharing(1024)
+    builder.Finish(with_arrays(model).Pack(builder), file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+class _Sharing(flatbuffers.Builder):
+    """Writes equal arrays once.
+
+    Each channel of a weight has a zero point of 8 bytes, always 0, and its bias has another: a quarter of the file of a
+    small depthwise network.
+    """
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self._written: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:
+        if x.dtype == np.uint8:  # The weights, which are many bytes, and seldom equal.
+            return int(super().CreateNumpyVector(x))
+        key = x.dtype.str, x.tobytes()
+        if key not in self._written:
+            self._written[key] = int(super().CreateNumpyVector(x))
+        return self._written[key]
 
 
 def with_arrays(model: Any) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-from ai_edge_litert.tools import flatbuffer_utils
-
 from tfbig.exporters.packing import pack, unpack
 
 _OF_THE_PROGRAM = "StatefulPartitionedCall"
@@ -18,7 +16,7 @@ def shorten(content: bytes) -> tuple[bytes, dict[str, str]]:
     Where the converter fuses operations, it strings the names of all of them together, which would be a few percent of
     a small file. Names stay unique: tools that read LiteRT files look tensors up by name.
     """
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = unpack(content)
     renamed: dict[str, str] = {}
     for subgraph in model.subgraphs:
         names = [tensor.name.decode() for tensor in subgraph.tensors]
@@ -27,7 +25,7 @@ def shorten(content: bytes) -> tuple[bytes, dict[str, str]]:
             if ";" in name:
                 tensor.name = renamed[name] = free_name(name.rsplit(";", 1)[-1], taken)
                 taken.add(renamed[name])
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), renamed
+    return pack(model), renamed
 
 
 def name_outputs(content: bytes, names: Mapping[str, str]) -> bytes:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 
 import keras
 import pytest
@@ -53,3 +54,10 @@ def test_a_missing_tfmot_is_named_with_its_install_line(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "tensorflow_model_optimization", None)
     with pytest.raises(MissingPackage, match="pip install tensorflow-model-optimization setuptools"):
         module.toolkit.__wrapped__()
+
+
+def test_a_process_whose_keras_is_tf_keras_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tf_keras
+
+    monkeypatch.setattr(module, "tf", types.SimpleNamespace(keras=tf_keras))
+    assert hasattr(module.toolkit.__wrapped__().sparsity.keras, "prune_low_magnitude")

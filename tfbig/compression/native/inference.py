@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfbig.compression.native.affine import as_convolution, scale_and_offset
 from tfbig.compression.native.graph import Step
+from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.points import FLOAT_BY_CHOICE, Point, kind_of
 from tfbig.compression.native.precision import in_float32, is_cast_to_half
 from tfbig.compression.native.prepared import Prepared, WeightsSeenThrough
@@ -80,25 +81,37 @@ def ranges_at_points(model: Prepared, values: list[Any]) -> list[tuple[np.ndarra
     return found
 
 
-def bounds_of_one_scale(model: Prepared) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each weight tensor with one scale: the largest weight of each channel in the file, and that of its range.
+def weight_ranges(model: Prepared) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each weight tensor of the file: the largest weight of each channel, and that of the channel's range.
 
-    Where BatchNormalization is folded into a tensor, channel by channel, so is the scale: the integers are the same.
+    They are the same unless all channels have one scale. Where BatchNormalization is folded into a tensor, channel by
+    channel, so is the scale: the integers are the same.
     """
     machine = quantizing_machine(model)
     assert machine is not None
-    scales, found = _scales_by_step(machine), []
-    kernels = {id(k.variable): k for k in machine.kernels if id(k.variable) in machine.one_scale}
+    norms, found = _scales_by_step(machine), []
+    kernels = {id(kernel.variable): kernel for kernel in machine.kernels}
     with WeightsSeenThrough(model.machines, training=False):
         for step in machine.graph.steps:
+            if kind_of(step) == "norm" and step.outputs[0] not in machine.plan.folded:
+                alone = np.abs(np.asarray(scale_and_offset(step.operation)[0])).ravel()
+                found.append((alone, alone))
             for kernel in [kernels[id(v)] for v in machine.graph.weights_of(step) if id(v) in kernels]:
                 weight = np.abs(np.asarray(kernel.variable.value))
                 others = tuple(axis for axis in range(weight.ndim) if axis not in kernel.channel_axes)
                 by_channel = weight.max(axis=others).ravel()
-                norm = scales.get(id(step))
-                factor = np.abs(np.asarray(scale_and_offset(norm)[0])).ravel() if norm else np.ones_like(by_channel)
-                found.append((by_channel * factor, weight.max() * factor))
+                widest = np.full_like(by_channel, weight.max()) if _has_one_scale(machine, kernel) else by_channel
+                factor = np.abs(_factor(norms.get(id(step)), by_channel))
+                found.append((by_channel * factor, widest * factor))
     return found
+
+
+def _has_one_scale(machine: Quantizing, kernel: Kernel) -> bool:
+    return id(kernel.variable) in machine.one_scale
+
+
+def _factor(norm: Any, like: np.ndarray) -> np.ndarray:
+    return np.ones_like(like) if norm is None else np.asarray(scale_and_offset(norm)[0]).ravel()
 
 
 def float_layers(model: Prepared) -> dict[str, str]:

@@ -20,6 +20,7 @@ from tfbig.compression.native.affine import scale_and_offset
 from tfbig.compression.native.kernels import Kernel
 
 NARROWEST = 1e-5  # A range of nothing would divide by zero; this is far below any activation that matters.
+LOOKED_UP = "embeddings"  # The weights that rows are taken from; what is taken has the scale of the whole.
 _BIAS_LIMIT = 2.0**30  # Of the 2 ** 31 that a bias of 32 bits can hold; channels get a scale that keeps within it.
 
 
@@ -67,8 +68,25 @@ def divided(x: tf.Tensor, number: float) -> tf.Tensor:
     return tf.cast(tf.cast(x, tf.float64) / number, tf.float32)
 
 
+def shortened(scales: Any) -> tf.Tensor:
+    """The nearest numbers of 10 significant bits to positive ones: at most a thousandth of each away.
+
+    A file holds a scale for each channel, and another one for its bias, whose 24 bits no archiver can pack.
+    """
+    bits = tf.bitcast(tf.convert_to_tensor(scales, tf.float32), tf.int32)
+    return tf.bitcast(tf.bitwise.left_shift(tf.bitwise.right_shift(bits + 2**13, 14), 14), tf.float32)
+
+
 def requantize(
-    y: tf.Tensor, factor: Any, largest: Any, bias: Any, source: Grid, end: Grid, *, bits: int = 8
+    y: tf.Tensor,
+    factor: Any,
+    largest: Any,
+    bias: Any,
+    source: Grid,
+    end: Grid,
+    *,
+    bits: int = 8,
+    short: bool = True,
 ) -> tf.Tensor:
     """The real values, on the grid of `end` but of any size, of sums of products of integers.
 
@@ -78,11 +96,14 @@ def requantize(
         largest: the largest weight of each channel, without the factor.
         bias: of each channel, in real values.
         bits: of the weights.
+        short: whether the file has shortened scales for the weights, which are those of their integers otherwise.
     """
     levels = 2.0 ** (bits - 1) - 1.0
     bound = tf.maximum(tf.abs(largest * factor), tf.abs(bias) * (levels / (source.scale * _BIAS_LIMIT)))
-    unit = source.scale * divided(bound, levels)
-    sums = tf.round(y * tf.math.divide_no_nan(factor, unit)) + tf.round(tf.math.divide_no_nan(bias, unit))
+    scale = divided(bound, levels)
+    sums = tf.round(y * tf.math.divide_no_nan(factor, source.scale * scale))
+    unit = source.scale * (shortened(scale) if short else scale)
+    sums += tf.round(tf.math.divide_no_nan(bias, unit))
     return tf.round(sums * (unit / end.scale)) * end.scale
 
 
@@ -120,8 +141,8 @@ class Sums:
         if self.own_bias is not None:
             y, bias = y - _vector(self.own_bias), bias + _vector(self.own_bias)
         factor, offset = scale_and_offset(self.norm) if self.norm is not None else (tf.ones(()), 0.0)
-        largest = self._largest_weights()
-        return requantize(y, factor, largest, bias * factor + offset, source, end, bits=self.bits)
+        largest, short = self._largest_weights(), self.kernel.attribute != LOOKED_UP
+        return requantize(y, factor, largest, bias * factor + offset, source, end, bits=self.bits, short=short)
 
     def _largest_weights(self) -> tf.Tensor:
         others = [axis for axis in range(len(self.kernel.shape)) if axis not in self.kernel.channel_axes]

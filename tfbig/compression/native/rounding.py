@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfbig.compression.native.integers import range_of
+from tfbig.compression.native.integers import LOOKED_UP, range_of
 from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import straight_through
 
@@ -24,7 +24,7 @@ def round_weights(weight: tf.Tensor, kernel: Kernel, bits: int, *, one_scale: bo
     With `one_scale` all channels have that of the largest.
     An embedding is a table that rows are taken from, which LiteRT holds like an activation: 256 levels for all of it.
     """
-    if kernel.attribute == "embeddings":
+    if kernel.attribute == LOOKED_UP:
         return round_constant(weight, 8)
     channels = () if one_scale else kernel.channel_axes
     others = [axis for axis in range(len(kernel.shape)) if axis not in channels]

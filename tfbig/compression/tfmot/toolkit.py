@@ -26,7 +26,7 @@ def toolkit() -> ModuleType:
     Raises:
         MissingPackage: TFMOT, or the setuptools that it imports, is not installed.
     """
-    tf.keras.version()  # From now on `tf.keras` is what the user's environment says.
+    dir(tf.keras)  # Loads it: from now on `tf.keras` is what the user's environment says.
     before = os.environ.get(_SWITCH)
     try:
         with warnings.catch_warnings():

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 
 from tfbig.compression.native.inference import (
-    bounds_of_one_scale,
     float_layers,
     quantizing_machine,
     ranges_at_points,
+    weight_ranges,
     whole_layers,
 )
 from tfbig.compression.native.prepared import Prepared
@@ -190,7 +190,7 @@ def _as_trained(model: Prepared, machine: Quantizing, quantize: str | None) -> d
         "scheme": technique.dtype,
         "probe": dict(zip(names, probe, strict=True)),
         "learned": ranges_at_points(model, probe),
-        "one_scale": bounds_of_one_scale(model),
+        "weight_ranges": weight_ranges(model),
         "float_layers": float_layers(model),
         "whole_layers": whole_layers(model),
     }

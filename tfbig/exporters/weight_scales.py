@@ -1,0 +1,70 @@
+"""Scales of weights that archivers can pack: 10 significant bits of 24."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfbig.compression.native.integers import shortened
+from tfbig.exporters.weight_ranges import LAYOUTS, constant, is_looked_up, kind_of
+
+_WEIGHTS = (schema.TensorType.INT8, schema.TensorType.INT4)
+_ACTIVATIONS = (schema.TensorType.INT8, schema.TensorType.INT16)
+_COPY = "_duplicated_"  # behind the name of a bias that the quantizer needs with several scales
+_BIASES = {schema.TensorType.INT32: np.int32, schema.TensorType.INT64: np.int64}
+
+
+def biases_of(model: Any) -> dict[str, np.ndarray]:
+    """The biases of a float file, by tensor name."""
+    tensors = model.subgraphs[0].tensors
+    found = {
+        tensors[i].name.decode(): constant(model, tensors[i]) for op in _linear(model) for i in _ends(model, op)[2:]
+    }
+    return {name: values for name, values in found.items() if values is not None}
+
+
+def shorten_scales(model: Any, biases: Mapping[str, np.ndarray]) -> None:
+    """Shortens the scale of each channel of the weights, in place; the integers stay, those of biases follow.
+
+    Args:
+        model: an integer file.
+        biases: of the float file it was made from, by tensor name.
+    """
+    tensors, done = model.subgraphs[0].tensors, set[int]()
+    for op in _linear(model):
+        source, weights, *bias = _ends(model, op)
+        if tensors[weights].type not in _WEIGHTS or tensors[source].type not in _ACTIVATIONS:
+            continue
+        if is_looked_up(model, weights):  # What is taken from it has the same scale.
+            continue
+        if weights not in done:
+            tensors[weights].quantization.scale = shortened(tensors[weights].quantization.scale).numpy()
+            done.add(weights)
+        for index in bias:
+            _rescale(model, tensors[index], tensors[source], tensors[weights], biases)
+
+
+def _rescale(model: Any, bias: Any, source: Any, weights: Any, biases: Mapping[str, np.ndarray]) -> None:
+    if bias.type not in _BIASES:
+        return
+    integer, data = _BIASES[bias.type], model.buffers[bias.buffer].data
+    scale, unit = (np.asarray(x, np.float32) for x in (bias.quantization.scale, weights.quantization.scale))
+    unit = np.float32(source.quantization.scale[0]) * unit
+    values = biases.get(bias.name.decode().split(_COPY)[0])
+    values = np.frombuffer(bytes(data), integer) * scale if values is None else values
+    levels = np.round(np.divide(values, unit, out=np.zeros_like(values), where=unit > 0))
+    bias.quantization.scale = np.broadcast_to(unit, scale.shape).copy()
+    model.buffers[bias.buffer].data = np.frombuffer(levels.astype(integer).tobytes(), np.uint8)
+
+
+def _linear(model: Any) -> list[Any]:
+    return [op for op in model.subgraphs[0].operators if kind_of(model, op) in LAYOUTS]
+
+
+def _ends(model: Any, op: Any) -> list[int]:
+    """Input, weights and, if there is one, bias."""
+    layout = LAYOUTS[kind_of(model, op)]
+    return [op.inputs[i] for i in layout[:3] if i < len(op.inputs) and op.inputs[i] >= 0]
