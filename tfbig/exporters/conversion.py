@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from tfbig.errors import ConversionFailed
+from tfbig.exporters.packing import unpack
 
+_FLEX = "Flex"
 Probe = dict[str, np.ndarray]
 
 
@@ -23,6 +25,7 @@ def convert(
     sparse: bool | None = False,
     names: Sequence[str] = (),
     output_ops: Mapping[str, str] | None = None,
+    select_tf_ops: bool = False,
 ) -> dict[str, Any]:
     """Converts the model in `folder` to the LiteRT file `output`.
 
@@ -33,21 +36,24 @@ def convert(
         sparse: see `sparse_encoding.encode_sparse`.
         names: of the Keras model's outputs.
         output_ops: by output of the signature, names of the operations that compute it.
+        select_tf_ops: leave operations that LiteRT has not to TensorFlow.
 
     Returns:
-        The facts that went into the file's metadata, and under "outputs" what the file computes for each of the probes
-        in LiteRT's default runtime: a file that does not load there is not delivered.
+        The facts that went into the file's metadata; under "outputs" what the file computes for each of the probes
+        in LiteRT's default runtime, for a file that does not load there is not delivered; and under "tf_ops" the
+        operations of TensorFlow in it, with which it cannot be run here, so that there are no outputs.
 
     Raises:
         ConversionFailed: the model needs an operation that LiteRT has not.
     """
-    content, facts = _converted(folder, quantize, sparse, output_ops)
+    content, facts = _converted(folder, quantize, sparse, output_ops, select_tf_ops)
     # The converter keeps neither the order of the inputs nor the names of the outputs.
     ends = {"inputs": list(probes[0]), "outputs": list(names)}
     if several := {end: found for end, found in ends.items() if len(found) > 1}:
         facts = {"float_ops": {}, **facts, **several}
     content = _written(output, content, facts)
-    return {**facts, "outputs": _run(content, probes)}
+    tf_ops = _tf_ops(content)
+    return {**facts, "outputs": [] if tf_ops else _run(content, probes), "tf_ops": tf_ops}
 
 
 def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str, Any]:
@@ -61,7 +67,7 @@ def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str,
     """
     from tfbig.exporters import signatures
 
-    settings = ("folder", "quantize", "sparse", "output_ops")
+    settings = ("folder", "quantize", "sparse", "output_ops", "select_tf_ops")
     converted = {name: _converted(*(part[setting] for setting in settings)) for name, part in parts.items()}
     content, renamed = signatures.join({name: content for name, (content, _) in converted.items()})
     facts: dict[str, Any] = {
@@ -73,11 +79,17 @@ def convert_together(parts: dict[str, dict[str, Any]], output: str) -> dict[str,
         float_ops = {renamed[name].get(op, op): reason for op, reason in own.get("float_ops", {}).items()}
         facts = {**facts, **own, "float_ops": {**facts["float_ops"], **float_ops}}
     content = _written(output, content, facts)
-    return {**facts, "outputs": {name: _run(content, part["probes"], name) for name, part in parts.items()}}
+    tf_ops = _tf_ops(content)
+    runs = {name: [] if tf_ops else _run(content, part["probes"], name) for name, part in parts.items()}
+    return {**facts, "outputs": runs, "tf_ops": tf_ops}
 
 
 def _converted(
-    folder: str, quantize: dict[str, Any] | None, sparse: bool | None, output_ops: Mapping[str, str] | None
+    folder: str,
+    quantize: dict[str, Any] | None,
+    sparse: bool | None,
+    output_ops: Mapping[str, str] | None,
+    select_tf_ops: bool,
 ) -> tuple[bytes, dict[str, Any]]:
     """The file of the model in `folder`, and the facts for its metadata."""
     import tensorflow as tf
@@ -92,13 +104,17 @@ def _converted(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if scheme == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if select_tf_ops:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
     try:
         content = bytes(converter.convert())
     except ConverterError as error:
         if missing := _missing(str(error)):
             raise ConversionFailed(
-                f"LiteRT has no operation for {', '.join(missing)}. Build the model with other layers in their place, "
-                "or export it as ONNX or as a SavedModel."
+                f"LiteRT has no operation for {', '.join(missing)}{', and its Flex delegate neither' * select_tf_ops}. "
+                "Build the model with other layers in their place, "
+                + ("" if select_tf_ops else "allow TensorFlow's own with select_tf_ops=True, ")
+                + "or export it as ONNX or as a SavedModel."
             ) from None
         raise
     content = tensor_names.name_outputs(content, output_ops or {})
@@ -119,6 +135,12 @@ def _written(output: str, content: bytes, facts: dict[str, Any]) -> bytes:
     content = metadata.attach(content, facts) if facts else content
     Path(output).write_bytes(content)
     return content
+
+
+def _tf_ops(content: bytes) -> list[str]:
+    """The names of TensorFlow's operations in the file: LiteRT calls their wrappers FlexSomething."""
+    codes = [code.customCode.decode() for code in unpack(content).operatorCodes if code.customCode]
+    return sorted(name.removeprefix(_FLEX) for name in codes if name.startswith(_FLEX))
 
 
 def _missing(message: str) -> list[str]:

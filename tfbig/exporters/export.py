@@ -28,6 +28,7 @@ def export(
     sparse: bool | None = None,
     opset: int | None = None,
     associated_files: Mapping[str, str] | None = None,
+    select_tf_ops: bool = False,
     overwrite: bool = True,
 ) -> Path:
     """Writes `model` to `path` in the format of the suffix, and checks that the file computes what the model computes.
@@ -51,6 +52,8 @@ def export(
         opset: for ONNX and TensorRT: the version of ONNX's operators, 13 to 18; None: 17.
         associated_files: text by file name, such as the labels or the vocabulary, that the file carries inside it; read
             them with `tfbig.exporters.associated_files.read_associated_files`, or as the zip archive that they are.
+        select_tf_ops: for LiteRT: leave operations that LiteRT has not to TensorFlow. The device then needs
+            LiteRT's Flex delegate (some MB); the file cannot be run in Python, and is not compared with the model.
         overwrite: replace what stands at `path`.
 
     Returns:
@@ -72,6 +75,7 @@ def export(
     if several:
         _check_names(models, writer, target)
     options = {"quantize": quantize, "calibration": calibration, "sparse": sparse, "opset": opset}
+    options["select_tf_ops"] = select_tf_ops or None
     given = {name: value for name, value in options.items() if value is not None}
     _check_options(given, writer, target)
     check_associated_files(associated_files or {}, target)

@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scheme", action="append", metavar="GLOB=SCHEME", help="another scheme, or float, for layers of this name"
     )
     parser.add_argument("--integer-io", action="store_true", help="integers at the inputs and outputs too")
+    parser.add_argument(
+        "--select-tf-ops", action="store_true", help="leave what LiteRT has no operation for to its Flex delegate"
+    )
     parser.add_argument("--opset", type=int, metavar="N", help="of ONNX, 13 to 18 (default 17)")
     options.add_data(parser, required=False)
     options.add_overwrite(parser)
@@ -48,6 +51,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         quantize=_quantization(arguments),
         calibration=calibration,
         opset=arguments.opset,
+        select_tf_ops=arguments.select_tf_ops,
         overwrite=arguments.overwrite,
     )
     if not (arguments.json or arguments.quiet):

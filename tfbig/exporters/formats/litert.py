@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def write(
     quantize: str | PostTraining | None = None,
     calibration: Any = None,
     sparse: bool | None = None,
+    select_tf_ops: bool = False,
 ) -> dict[str, Any]:
     """Writes the LiteRT file and returns the facts that its metadata holds.
 
@@ -59,14 +61,18 @@ def write(
         calibration: a batched dataset, or arrays, that shows the ranges of activations for "int8", "int16x8", "int4".
         sparse: store zeros compactly. None does so for a model that is at least half zeros, if that does not make the
             gzipped file larger; True does so wherever the file itself gets smaller.
+        select_tf_ops: leave operations that LiteRT has not to TensorFlow. A file with such operations cannot be run
+            here, and is not compared with the model, which a warning says.
 
     Raises:
         ConversionFailed: the converter refused or died, or the file does not compute what the model computes.
     """
     with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
-        part = _saved(model, folder, quantize, calibration, sparse)
+        part = _saved(model, folder, quantize, calibration, sparse, select_tf_ops)
         facts = run_isolated("tfbig.exporters.conversion:convert", output=str(path.absolute()), **part)
-    _check(model, part, facts.pop("outputs"), "LiteRT file")
+    outputs = facts.pop("outputs")
+    if not _told_of(facts.pop("tf_ops"), path):
+        _check(model, part, outputs, "LiteRT file")
     return facts
 
 
@@ -77,12 +83,13 @@ def write_signatures(
     quantize: str | PostTraining | None = None,
     calibration: Any = None,
     sparse: bool | None = None,
+    select_tf_ops: bool = False,
 ) -> dict[str, Any]:
     """Writes one LiteRT file with a signature for each model; weights that they share are stored once.
 
     Args:
         calibration: as of `write`, by the name of the signature.
-        quantize, sparse: as of `write`, for all of them.
+        quantize, sparse, select_tf_ops: as of `write`, for all of them.
     """
     given = dict.fromkeys(models) if calibration is None else calibration
     if not isinstance(given, Mapping) or set(given) != set(models):
@@ -92,21 +99,43 @@ def write_signatures(
         )
     with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
         parts = {
-            name: _saved(model, os.path.join(folder, str(number)), quantize, given[name], sparse)
+            name: _saved(model, os.path.join(folder, str(number)), quantize, given[name], sparse, select_tf_ops)
             for number, (name, model) in enumerate(models.items())
         }
         facts = run_isolated("tfbig.exporters.conversion:convert_together", parts, str(path.absolute()))
     outputs = facts.pop("outputs")
-    for name, model in models.items():
+    unchecked = _told_of(facts.pop("tf_ops"), path)
+    for name, model in () if unchecked else models.items():
         _check(model, parts[name], outputs[name], f"signature '{name}' of the LiteRT file")
     return facts
 
 
+def _told_of(tf_ops: list[str], path: Path) -> bool:
+    """Warns of operations that are left to TensorFlow; whether there are any."""
+    if tf_ops:
+        warnings.warn(
+            f"{path.name} holds operations of TensorFlow: {', '.join(tf_ops)}. It needs LiteRT's Flex delegate on the "
+            "device, which Python does not have: it was not run, and not compared with the model.",
+            stacklevel=2,
+        )
+    return bool(tf_ops)
+
+
 def _saved(
-    model: keras.Model, folder: str, quantize: str | PostTraining | None, calibration: Any, sparse: bool | None
+    model: keras.Model,
+    folder: str,
+    quantize: str | PostTraining | None,
+    calibration: Any,
+    sparse: bool | None,
+    select_tf_ops: bool,
 ) -> dict[str, Any]:
     """Saves the model into `folder`; returns the arguments of the child's converter."""
     how = _quantization(model, quantize, calibration)
+    if select_tf_ops and how is not None and how["scheme"] != "float16":
+        raise InvalidArgument(
+            f"`select_tf_ops=True` goes with float files, quantize=None or 'float16': operations of TensorFlow have no "
+            f"integers, received {how['scheme']!r}. Leave one of the two out."
+        )
     output_ops = save_inference_graph(model, Path(folder))
     names = [spec.name for spec in input_specs(model, 1)]
     return {
@@ -118,6 +147,7 @@ def _saved(
         "sparse": False if sparse is None and not _is_sparse(model) else sparse,
         "names": output_names(model),
         "output_ops": output_ops,
+        "select_tf_ops": select_tf_ops,
     }
 
 
