@@ -98,3 +98,24 @@ def test_equal_lists_of_numbers_stand_in_the_file_once(files):
         if tensor.quantization is not None and tensor.quantization.zeroPoint is not None:
             tensor.quantization.zeroPoint = list(tensor.quantization.zeroPoint)  # Written one by one, as others do.
     assert len(content) < 0.95 * len(pack(model))
+
+
+def test_a_factor_that_the_converter_merges_into_weights_is_not_shortened(tmp_path):
+    """The Keras model knows nothing of the 1.0507 of SELU, which the file has in the weights of the next layer."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(12), layers.Activation("selu"), layers.Dense(7)]
+    )
+    quantize = tfbig.Quantize("int8")
+    prepared = quantize.prepare(model)
+    prepared.compile("sgd", "mse")
+    prepared.fit(X, np.zeros((64, 7)), verbose=0)
+    file = tfbig.export(quantize.finish(prepared), tmp_path / "model.tflite")
+    [*_, (_, weights, bias)] = quantized_weights(file)
+    scales = np.asarray(weights.quantization.scale)
+    kernel = prepared.layers[-1].kernel.numpy()
+    factor = np.median(scales / (np.abs(kernel).max(axis=0) / 127))
+    assert factor == pytest.approx(1.0507, abs=1e-3)
+    plain = scales / np.float32(1.0507009873554805)
+    np.testing.assert_allclose(plain, shortened(plain), rtol=1e-6)
+    assert len(scales) == 7 and np.any(shortened(scales).numpy() != scales)

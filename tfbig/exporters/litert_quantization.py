@@ -127,14 +127,15 @@ def _run(
     ranks = {tensor.name.decode(): len(_shape(tensor)) for tensor in model.subgraphs[0].tensors}
     known = {name: values for name, values in graph.ranges.items() if name in ranks}  # Those of another file are not.
     statistics: dict[str, Statistics] = {name: _as_statistics(values, ranks[name]) for name, values in known.items()}
-    statistics.update(ranges_of_weights(model, graph.ranges, weight_ranges, weight_bits, activation_bits))
+    of_weights, factors = ranges_of_weights(model, graph.ranges, weight_ranges, weight_bits, activation_bits)
+    statistics.update(of_weights)
     biases = biases_of(model)
     renamed = disguise(model, activation_bits)
     content = engine.quantize(statistics, **_QUIET).quantized_model
     quantized = unpack(content)
     reveal(quantized, renamed)
     give_unused_outputs_a_type(quantized)
-    shorten_scales(quantized, biases)
+    shorten_scales(quantized, biases, factors)
     return pack(quantized)
 
 

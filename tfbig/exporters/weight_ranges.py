@@ -13,6 +13,7 @@ Statistics = dict[str, np.ndarray]
 Range = tuple[float, float]
 WeightRange = tuple[np.ndarray, np.ndarray]  # the largest weight of each channel, and that of its range
 
+_TINY = 1e-12
 _BIAS_LIMIT = 2.0**30  # of the 2 ** 31 that a bias of 32 bits can hold
 # Positions of input, weights and bias among an op's inputs, and the axis of the output channels in its weights.
 LAYOUTS = {
@@ -29,16 +30,19 @@ def ranges_of_weights(
     weight_ranges: Sequence[WeightRange],
     weight_bits: int,
     activation_bits: int,
-) -> dict[str, Statistics]:
+) -> tuple[dict[str, Statistics], dict[str, float]]:
     """Ranges, by tensor name, of weights whose range is not just the largest value of each channel.
 
     Those of the Keras model count to the last bit, and there channels can share the scale of the widest (before
     BatchNormalization was folded into them). And where all weights of a channel are (almost) zero, as pruning leaves
     them, its bias would be cut off: biases are stored in 32 bits, in units of the input's scale times the channel's. A
     wider range costs such weights nothing that counts.
+
+    Returns:
+        The ranges, and the factors, by tensor name, that the converter has merged into all weights of a tensor.
     """
     graph = model.subgraphs[0]
-    known, found = _Known(weight_ranges), dict[str, Statistics]()
+    known, found, factors = _Known(weight_ranges), dict[str, Statistics](), dict[str, float]()
     for op in graph.operators:
         layout = LAYOUTS.get(kind_of(model, op))
         if layout is None:
@@ -48,7 +52,7 @@ def ranges_of_weights(
         if kernel is None:
             continue
         bound = _bound(kernel, layout[3])
-        wanted = known.of(bound)
+        wanted, factors[weights.name.decode()] = known.of(bound)
         if activation_bits == 8:  # Biases have 64 bits at 16.
             bits = weight_bits if kind_of(model, op) in ("CONV_2D", "FULLY_CONNECTED") else 8
             wanted = np.maximum(wanted, _needed_by_bias(model, op, layout, ranges, 2 ** (bits - 1) - 1, bound.shape))
@@ -57,7 +61,7 @@ def ranges_of_weights(
             if is_looked_up(model, op.inputs[layout[1]]):  # which takes one scale for all rows
                 wanted = np.max(wanted, keepdims=True)
             found[weights.name.decode()] = {"min": -wanted, "max": wanted}
-    return found
+    return found, factors
 
 
 class _Known:
@@ -69,12 +73,21 @@ class _Known:
             self.by_size.setdefault(by_channel.size, []).append((by_channel, range_))
         self.stacked = {size: np.stack([largest for largest, _ in same]) for size, same in self.by_size.items()}
 
-    def of(self, bound: np.ndarray) -> np.ndarray:
-        """The range of each channel, that of these largest weights if the model has none."""
-        if bound.size not in self.stacked:
-            return bound
-        close = np.isclose(self.stacked[bound.size], bound.ravel(), rtol=1e-4, atol=1e-9).all(axis=1)
-        return self.by_size[bound.size][int(close.argmax())][1].reshape(bound.shape) if close.any() else bound
+    def of(self, bound: np.ndarray) -> tuple[np.ndarray, float]:
+        """The range of each channel, and what the file's weights are multiplied with.
+
+        The converter merges a factor of an activation into the weights, such as that of attention's query. What the
+        model has not keeps its largest weights for a range.
+        """
+        if bound.size in self.stacked:
+            stacked, same = self.stacked[bound.size], self.by_size[bound.size]
+            factors = bound.max() / np.maximum(stacked.max(axis=1), _TINY)
+            for factor in (np.ones(len(same)), factors) if bound.size > 1 else (np.ones(len(same)),):
+                close = np.isclose(stacked * factor[:, None], bound.ravel(), rtol=1e-4, atol=1e-9).all(axis=1)
+                if close.any():
+                    first = int(close.argmax())
+                    return (same[first][1] * factor[first]).reshape(bound.shape), float(factor[first])
+        return bound, 1.0
 
 
 def _bound(kernel: np.ndarray, axis: int) -> np.ndarray:

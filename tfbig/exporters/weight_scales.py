@@ -26,12 +26,14 @@ def biases_of(model: Any) -> dict[str, np.ndarray]:
     return {name: values for name, values in found.items() if values is not None}
 
 
-def shorten_scales(model: Any, biases: Mapping[str, np.ndarray]) -> None:
+def shorten_scales(model: Any, biases: Mapping[str, np.ndarray], factors: Mapping[str, float]) -> None:
     """Shortens the scale of each channel of the weights, in place; the integers stay, those of biases follow.
 
     Args:
         model: an integer file.
         biases: of the float file it was made from, by tensor name.
+        factors: by tensor name, what the converter has multiplied all weights of a tensor with. The scales are those of
+            the Keras model, which has not: short before the factor.
     """
     tensors, done = model.subgraphs[0].tensors, set[int]()
     for op in _linear(model):
@@ -41,7 +43,9 @@ def shorten_scales(model: Any, biases: Mapping[str, np.ndarray]) -> None:
         if is_looked_up(model, weights):  # What is taken from it has the same scale.
             continue
         if weights not in done:
-            tensors[weights].quantization.scale = shortened(tensors[weights].quantization.scale).numpy()
+            scales = np.asarray(tensors[weights].quantization.scale, np.float32)
+            factor = np.float32(factors.get(tensors[weights].name.decode(), 1.0))
+            tensors[weights].quantization.scale = shortened(scales / factor).numpy() * factor
             done.add(weights)
         for index in bias:
             _rescale(model, tensors[index], tensors[source], tensors[weights], biases)
