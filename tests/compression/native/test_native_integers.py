@@ -113,6 +113,11 @@ def upsampled(x):
     return layers.UpSampling2D(2, interpolation="bilinear")(layers.AveragePooling2D(2)(x))
 
 
+def rescaled(x):
+    x = layers.Rescaling(1 / 127.5)(x)
+    return layers.add([layers.Conv2D(3, 3, padding="same", activation="relu")(x), x])
+
+
 def deep(x):
     x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
     for _ in range(8):
@@ -152,6 +157,7 @@ NETWORKS = [
     attention,
     separable,
     upsampled,
+    rescaled,
     deep,
 ]
 

@@ -12,6 +12,7 @@ import pytest
 from keras import layers
 
 import tfbig
+from tfbig.training.accumulation import cycle
 
 TECHNIQUES = {
     "prune": tfbig.Prune(sparsity=0.75, frequency=1),
@@ -77,11 +78,12 @@ def network() -> keras.Model:
     return keras.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x)))
 
 
-def trained(name: str, data: tuple, jit_compile: bool, **options: int) -> keras.Model:
+def trained(name: str, data: tuple, jit_compile: bool, *, ours: bool = False, **options: int) -> keras.Model:
     prepared = TECHNIQUES[name].prepare(network())
     optimizer = keras.optimizers.SGD(0.05, **options)
     prepared.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile)
-    prepared.fit(*data, batch_size=32, epochs=3, shuffle=False, verbose=0)
+    settings = {"batch_size": 32, "epochs": 3, "shuffle": False, "verbose": 0}
+    tfbig.training.fit(prepared, data, **settings) if ours else prepared.fit(*data, **settings)
     return prepared
 
 
@@ -101,3 +103,12 @@ def test_gradients_are_accumulated(name, data):
     finished = technique.finish(prepared)
     technique.verify(finished)
     assert np.mean(finished.predict(data[0], verbose=0).argmax(1) == data[1]) > 0.5
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_accumulated_batches_that_are_taken_together_change_the_same(name, data):
+    """Masks, clusters and ranges are those of one batch after the other."""
+    ours, theirs = (trained(name, data, False, ours=ours, gradient_accumulation_steps=4) for ours in (True, False))
+    assert cycle(ours) is not None
+    for one, other in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5, err_msg=one.path)

@@ -146,11 +146,16 @@ def is_leaky_relu(step: Step) -> bool:
 
 
 def factor_of(step: Step) -> float | None:
-    """The plain number that a step multiplies its input with: the integers stay the same, their scale changes."""
+    """The plain number that a step multiplies its input with: the integers stay the same, their scale changes.
+
+    It is 1 where 0 is added, as the layer Rescaling does that has no offset.
+    """
     name, args = name_of(step.operation), step.arguments.args
-    if name not in ("Multiply", "Divide", "TrueDivide") or len(args) != 2 or step.arguments.kwargs:
+    if name not in ("Multiply", "Divide", "TrueDivide", "Add", "Subtract") or len(args) != 2 or step.arguments.kwargs:
         return None
     numbers = [_plain_number(value) for value in args]
+    if name in ("Add", "Subtract"):
+        return 1.0 if numbers[1] == 0 or (name == "Add" and numbers[0] == 0) else None
     known = [number for number in numbers if number]
     if len(known) != 1 or (name != "Multiply" and numbers[0]):
         return None
