@@ -101,7 +101,13 @@ def constants(x):
 def attention(x):
     x = layers.Reshape((64, 3))(x)
     x = layers.Dense(8)(x)
-    return layers.MultiHeadAttention(num_heads=2, key_dim=4)(x, x)
+    return layers.MultiHeadAttention(num_heads=2, key_dim=6)(x, x)
+
+
+def matrices(x):
+    """The zero point of the second operand is 0 for symmetric activations, about; LiteRT then takes another kernel."""
+    x = layers.Reshape((64, 3))(x)
+    return keras.ops.matmul(layers.Dense(8)(x), layers.Reshape((8, 64))(layers.Dense(8)(x)))
 
 
 def separable(x):
@@ -155,6 +161,7 @@ NETWORKS = [
     activations,
     constants,
     attention,
+    matrices,
     separable,
     upsampled,
     rescaled,
@@ -272,6 +279,16 @@ def test_matrix_products_have_a_factor_of_31_bits(total, left, right, end):
     places = max(-shift, 0)
     below = upper & (2**places - 1)
     assert found == (upper >> places) + (below > (2**places - 1) // 2 + (upper < 0))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(-(2**12), 2**12), SCALES, SCALES, SCALES)
+def test_matrix_products_whose_second_operand_has_the_zero_point_0_are_rounded_once(total, left, right, end):
+    unit = np.float32(left) * np.float32(right)
+    second = Operand(tf.constant([1.0]) * right, Grid(tf.constant(right, tf.float32), tf.constant(0.0)))
+    y = tf.constant([np.float32(total) * unit])
+    [found] = integers_of(MatrixProduct(), y, [operand(np.ones(1), left), second], end)
+    assert found == np.round(np.float32(total) * (unit / np.float32(end)))
 
 
 def test_the_nearest_of_256_values():

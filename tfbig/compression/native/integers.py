@@ -206,15 +206,27 @@ class Product(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class MatrixProduct(Rule):
-    """Products of rows and columns that both depend on the input, in LiteRT's own kernel: a factor of 31 bits."""
+    """Products of rows and columns that both depend on the input.
+
+    XNNPACK takes those whose second operand has the zero point 0, and LiteRT's own kernel all others: it has a factor
+    of 31 bits, and rounds twice.
+    """
 
     def outputs(self, y: tf.Tensor, operands: list[Operand], end: Grid) -> tf.Tensor:
         left, right = operands
-        scales = [tf.cast(grid.scale, tf.float64) for grid in (left.grid, right.grid, end)]
+        unit = left.grid.scale * right.grid.scale
+        sums = tf.round(y / unit)
+        levels = tf.where(
+            tf.equal(right.grid.zero_point, 0.0),
+            tf.round(sums * (unit / end.scale)),
+            tf.cast(self._rounded_twice(tf.cast(sums, tf.int64), left.grid, right.grid, end), tf.float32),
+        )
+        return levels * end.scale
+
+    def _rounded_twice(self, sums: tf.Tensor, left: Grid, right: Grid, end: Grid) -> tf.Tensor:
+        scales = [tf.cast(grid.scale, tf.float64) for grid in (left, right, end)]
         factor, shift = _fixed_point(scales[0] * scales[1] / scales[2], 31, tf.int64)
-        sums = tf.cast(tf.round(y / (left.grid.scale * right.grid.scale)), tf.int64)
-        levels = _shifted(_upper(_shifted(sums, tf.maximum(shift, 0)) * factor, 31), tf.minimum(shift, 0))
-        return tf.cast(levels, tf.float32) * end.scale
+        return _shifted(_upper(_shifted(sums, tf.maximum(shift, 0)) * factor, 31), tf.minimum(shift, 0))
 
 
 @dataclasses.dataclass(frozen=True)
