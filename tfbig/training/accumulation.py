@@ -24,7 +24,7 @@ class Cycle:
 
     def __init__(self, model: keras.Model, batches: int):
         self.model, self.batches = model, batches
-        self._gradients = tf.function(self._gradients_of_a_batch, reduce_retracing=True)
+        self._gradients = tf.function(self._gradients_of_a_batch, reduce_retracing=True, autograph=False)
         self._step = tf.function(self._step_of_all, reduce_retracing=True, autograph=False)
 
     def fits(self, left: int | None) -> bool:
@@ -40,12 +40,12 @@ class Cycle:
 
     def _step_of_all(self, iterator: Iterator) -> dict[str, Any]:
         optimizer = self.model.optimizer
-        sums: list[Any] = []
+        found: list[list[Any]] = []
         for number in range(self.batches):
-            with tf.control_dependencies(sums[-_AT_A_TIME] if number >= _AT_A_TIME else []):
+            with tf.control_dependencies(found[-_AT_A_TIME] if number >= _AT_A_TIME else []):
                 batch = next(iterator)
             logs, gradients = self._gradients(batch)
-            sums.append([gradient for gradient in gradients if gradient is not None])
+            found.append([gradient for gradient in gradients if gradient is not None])
             # Where it is known that no step is due, no later batch has to wait for one.
             with overridden([optimizer] if number < self.batches - 1 else [], "_backend_apply_gradients", _add):
                 optimizer.apply(gradients, self.model.trainable_weights)
