@@ -65,11 +65,12 @@ def quantized_weights(path):
 
 @pytest.mark.parametrize("scheme", ["int8", "int16x8", "int4"])
 def test_scales_of_weights_are_short_and_those_of_biases_follow(scheme, files):
+    """But for activations of 16 bits, whose steps are so small that a thousandth is many of them."""
     layers_of_the_file = list(quantized_weights(files[scheme]))
     assert len(layers_of_the_file) >= 5
     for source, weights, bias in layers_of_the_file:
         scales = np.asarray(weights.quantization.scale, "float32")
-        np.testing.assert_array_equal(scales, shortened(scales))
+        assert np.array_equal(scales, shortened(scales)) == (scheme != "int16x8")
         np.testing.assert_array_equal(bias.quantization.scale, np.float32(source.quantization.scale[0]) * scales)
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tfbig
 from tfbig.training import fit
 from tfbig.training.accumulation import cycle
+from tfbig.training.divergence import TrainingDiverged
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(60, 8, 8, 3)).astype("float32")
@@ -37,8 +38,8 @@ def batches(size: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((X, Y)).batch(size)
 
 
-# 15, 12 and 10 batches an epoch: steps of the optimizer that end with an epoch, and some that reach into the next.
-@pytest.mark.parametrize(("size", "accumulate"), [(4, 4), (5, 4), (6, 2), (6, 6)])
+# 15, 12, 10 and 10 batches an epoch: steps of the optimizer that end with an epoch, and some that reach into the next.
+@pytest.mark.parametrize(("size", "accumulate"), [(4, 4), (5, 8), (6, 4), (6, 6)])
 def test_same_weights_and_history_as_keras(size, accumulate):
     ours, theirs = model(accumulate), model(accumulate)
     assert cycle(ours) is not None
@@ -90,6 +91,7 @@ class OwnStep(keras.Sequential):
     [
         lambda: model(None),
         lambda: model(7),
+        lambda: model(2),
         lambda: model(jit_compile=True),
         lambda: model(run_eagerly=True),
         lambda: model(steps_per_execution=2),
@@ -109,12 +111,56 @@ def test_a_training_step_of_ones_own_is_called_for_each_batch():
     assert cycle(own) is None
 
 
+class Noise(keras.layers.Layer):
+    """Adds what TensorFlow's own generator draws, whose seed belongs to the operation in the graph; keeps four."""
+
+    def build(self, input_shape):
+        self.seen = self.add_weight(shape=(4,), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        drawn = tf.random.normal(())
+        self.seen.assign(tf.concat([tf.convert_to_tensor(self.seen)[1:], [drawn]], axis=0))
+        return x + drawn
+
+
+def test_a_layer_that_calls_tf_random_draws_anew_for_each_batch():
+    keras.utils.set_random_seed(0)
+    noise = Noise()
+    made = keras.Sequential([keras.Input((1,)), noise, keras.layers.Dense(1)])
+    made.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4), "mse", jit_compile=False)
+    x = np.zeros((4, 1), "float32")
+    fit(made, (x, x), batch_size=1, verbose=0)
+    assert cycle(made) is not None and len(np.unique(noise.seen.numpy())) == 4
+
+
+def test_recomputation_takes_batches_one_by_one():
+    seen = []
+    told = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(inputs)))
+    functional = keras.Model(inputs, outputs)
+    functional.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4), model().loss, jit_compile=False)
+    fit(functional, batches(15), callbacks=[told], recompute=True, verbose=0)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_diverged_training_is_noticed_within_the_epoch():
+    """Also where steps of several batches never end at the marks where the loss is looked at."""
+    x, y = np.ones((101, 2), "float32"), np.full((101, 1), np.nan, "float32")
+    made = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    made.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4), "mse", jit_compile=False)
+    made.optimizer.build(made.trainable_variables)
+    made.optimizer._iterations.assign(2)  # As an earlier epoch of 102 batches leaves it.
+    with pytest.raises(TrainingDiverged, match="by batch 22"):
+        fit(made, (x, y), batch_size=1, verbose=0)
+
+
 def test_embeddings_have_sparse_gradients():
     trained = []
     for fit_with in (fit, lambda m, d, **options: m.fit(d, shuffle=False, **options)):
         keras.utils.set_random_seed(0)
         made = tfbig.models.build("recommender", users=9, items=9, dimensions=4, units=(4,))
-        sgd = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+        sgd = keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)
         made.compile(sgd, "binary_crossentropy", jit_compile=False)
         ids = {"user": np.arange(16) % 9, "item": np.arange(16) % 5}
         fit_with(made, tf.data.Dataset.from_tensor_slices((ids, np.arange(16) % 2)).batch(4), epochs=3, verbose=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ Range = tuple[float, float]
 WeightRange = tuple[np.ndarray, np.ndarray]  # the largest weight of each channel, and that of its range
 
 _TINY = 1e-12
+_LOOKUPS = ("GATHER", "EMBEDDING_LOOKUP")
 _BIAS_LIMIT = 2.0**30  # of the 2 ** 31 that a bias of 32 bits can hold
 # Positions of input, weights and bias among an op's inputs, and the axis of the output channels in its weights.
 LAYOUTS = {
@@ -42,17 +44,18 @@ def ranges_of_weights(
         The ranges, and the factors, by tensor name, that the converter has merged into all weights of a tensor.
     """
     graph = model.subgraphs[0]
-    known, found, factors = _Known(weight_ranges), dict[str, Statistics](), dict[str, float]()
-    for op in graph.operators:
-        layout = LAYOUTS.get(kind_of(model, op))
-        if layout is None:
-            continue
+    linear = [(op, LAYOUTS[kind_of(model, op)]) for op in graph.operators if kind_of(model, op) in LAYOUTS]
+    bounds: dict[str, np.ndarray] = {}
+    for op, layout in linear:
         weights = graph.tensors[op.inputs[layout[1]]]
-        kernel = constant(model, weights)
-        if kernel is None:
+        if (kernel := constant(model, weights)) is not None:
+            bounds[weights.name.decode()] = _bound(kernel, layout[3])
+    known, found = _matched(bounds, weight_ranges), dict[str, Statistics]()
+    for op, layout in linear:
+        name = graph.tensors[op.inputs[layout[1]]].name.decode()
+        if name not in bounds:
             continue
-        bound = _bound(kernel, layout[3])
-        wanted, factors[weights.name.decode()] = known.of(bound)
+        bound, (wanted, _) = bounds[name], known[name]
         if activation_bits == 8:  # Biases have 64 bits at 16.
             bits = weight_bits if kind_of(model, op) in ("CONV_2D", "FULLY_CONNECTED") else 8
             wanted = np.maximum(wanted, _needed_by_bias(model, op, layout, ranges, 2 ** (bits - 1) - 1, bound.shape))
@@ -60,34 +63,44 @@ def ranges_of_weights(
             wanted = wanted.astype("float32")
             if is_looked_up(model, op.inputs[layout[1]]):  # which takes one scale for all rows
                 wanted = np.max(wanted, keepdims=True)
-            found[weights.name.decode()] = {"min": -wanted, "max": wanted}
-    return found, factors
+            found[name] = {"min": -wanted, "max": wanted}
+    return found, {name: factor for name, (_, factor) in known.items()}
 
 
-class _Known:
-    """The ranges of the Keras model; one is known by the largest weight of each channel."""
+def _matched(
+    bounds: Mapping[str, np.ndarray], weight_ranges: Sequence[WeightRange]
+) -> dict[str, tuple[np.ndarray, float]]:
+    """For each tensor the range of each channel, and what the file's weights are multiplied with.
 
-    def __init__(self, weight_ranges: Sequence[WeightRange]):
-        self.by_size: dict[int, list[WeightRange]] = {}
-        for by_channel, range_ in weight_ranges:
-            self.by_size.setdefault(by_channel.size, []).append((by_channel, range_))
-        self.stacked = {size: np.stack([largest for largest, _ in same]) for size, same in self.by_size.items()}
+    Weights of the Keras model are known by the largest of each channel. The converter merges a factor of an activation
+    into some, such as that of attention's query: they are looked for among those that no tensor has as they are. What
+    the model has not keeps its largest weights for a range.
+    """
+    found: dict[str, tuple[np.ndarray, float]] = {}
+    rest = _by_size(weight_ranges)
+    for with_factor in (False, True):
+        taken: dict[int, set[int]] = defaultdict(set)
+        for name, bound in bounds.items():
+            same = rest.get(bound.size, [])
+            if name in found or not same or (with_factor and bound.size == 1):
+                continue
+            largest = np.stack([by_channel for by_channel, _ in same])
+            widest = np.maximum(largest.max(axis=1), _TINY)
+            factors = bound.max() / widest if with_factor else np.ones(len(same))
+            close = np.isclose(largest * factors[:, None], bound.ravel(), rtol=1e-4, atol=1e-9).all(axis=1)
+            if close.any():
+                first = int(close.argmax())
+                taken[bound.size].update(np.flatnonzero(close).tolist())
+                found[name] = (same[first][1] * factors[first]).reshape(bound.shape), float(factors[first])
+        rest = {size: [x for i, x in enumerate(same) if i not in taken[size]] for size, same in rest.items()}
+    return {name: found.get(name, (bound, 1.0)) for name, bound in bounds.items()}
 
-    def of(self, bound: np.ndarray) -> tuple[np.ndarray, float]:
-        """The range of each channel, and what the file's weights are multiplied with.
 
-        The converter merges a factor of an activation into the weights, such as that of attention's query. What the
-        model has not keeps its largest weights for a range.
-        """
-        if bound.size in self.stacked:
-            stacked, same = self.stacked[bound.size], self.by_size[bound.size]
-            factors = bound.max() / np.maximum(stacked.max(axis=1), _TINY)
-            for factor in (np.ones(len(same)), factors) if bound.size > 1 else (np.ones(len(same)),):
-                close = np.isclose(stacked * factor[:, None], bound.ravel(), rtol=1e-4, atol=1e-9).all(axis=1)
-                if close.any():
-                    first = int(close.argmax())
-                    return (same[first][1] * factor[first]).reshape(bound.shape), float(factor[first])
-        return bound, 1.0
+def _by_size(weight_ranges: Sequence[WeightRange]) -> dict[int, list[WeightRange]]:
+    found: dict[int, list[WeightRange]] = defaultdict(list)
+    for by_channel, range_ in weight_ranges:
+        found[by_channel.size].append((by_channel, range_))
+    return dict(found)
 
 
 def _bound(kernel: np.ndarray, axis: int) -> np.ndarray:
@@ -111,7 +124,7 @@ def _needed_by_bias(
 
 def is_looked_up(model: Any, weights: int) -> bool:
     """Whether a matrix is also a table that rows are taken from, as an embedding is that the output layer shares."""
-    return any(weights in op.inputs and kind_of(model, op) not in LAYOUTS for op in model.subgraphs[0].operators)
+    return any(weights in op.inputs and kind_of(model, op) in _LOOKUPS for op in model.subgraphs[0].operators)
 
 
 def constant(model: Any, tensor: Any) -> np.ndarray | None:

@@ -11,7 +11,8 @@ import tensorflow as tf
 from tfbig.training.overrides import overridden
 
 _TOGETHER = 4  # More batches make the traced step larger and hardly faster.
-_AT_A_TIME = 2  # Batches whose activations are in memory.
+_AT_A_TIME = 2  # Batches whose activations are in memory; of fewer than four it would be no memory saved.
+_RANDOM = {"Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal"}
 
 
 class Cycle:
@@ -44,12 +45,17 @@ class Cycle:
         for number in range(self.batches):
             with tf.control_dependencies(found[-_AT_A_TIME] if number >= _AT_A_TIME else []):
                 batch = next(iterator)
-            logs, gradients = self._gradients(batch)
+            logs, gradients = (self._gradients_of_a_batch if self._draws(batch) else self._gradients)(batch)
             found.append([gradient for gradient in gradients if gradient is not None])
             # Where it is known that no step is due, no later batch has to wait for one.
             with overridden([optimizer] if number < self.batches - 1 else [], "_backend_apply_gradients", _add):
                 optimizer.apply(gradients, self.model.trainable_weights)
         return logs
+
+    def _draws(self, batch: Any) -> bool:
+        """Whether a layer calls `tf.random`, of which all calls of one function would draw the same."""
+        operations = self._gradients.get_concrete_function(batch).graph.get_operations()
+        return any(op.type in _RANDOM or op.type.startswith("Random") for op in operations)
 
     def _gradients_of_a_batch(self, batch: Any) -> tuple[dict[str, Any], list[Any]]:
         found: list[Any] = []
@@ -61,12 +67,12 @@ class Cycle:
 def cycle(model: keras.Model) -> Cycle | None:
     """The step of several batches, or None where they are taken one by one.
 
-    That is where nothing is accumulated, with a training step of the user's own, dynamic loss scaling, averages of the
-    weights, which move with every batch, XLA, several devices, or a GPU, which no single batch leaves idle.
+    That is where fewer than four batches are accumulated, with a training step of the user's own, dynamic loss scaling,
+    averages of the weights, which move with every batch, XLA, several devices, or a GPU, which no batch leaves idle.
     """
     optimizer = model.optimizer
-    steps = getattr(optimizer, "gradient_accumulation_steps", None)
-    if not steps or isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.use_ema:
+    steps = getattr(optimizer, "gradient_accumulation_steps", None) or 0
+    if steps < _TOGETHER or isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.use_ema:
         return None
     own_step = type(model).train_step is not keras.Model.train_step or "train_step" in vars(model)
     one_device = model.distribute_strategy is tf.distribute.get_strategy() and not tf.config.list_logical_devices("GPU")

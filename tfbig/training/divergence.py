@@ -34,9 +34,14 @@ class Guard:
             self.good = {name: tf.identity(variable.value) for name, variable in variables(self.model).items()}
         self.epoch = epoch
 
-    def check(self, logs: dict[str, Any], position: Position, *, always: bool = False) -> None:
-        """Raises `TrainingDiverged`, with the last good weights in the model, if the loss is not a number."""
-        if (not always and position.batch % _EVERY) or "loss" not in (logs or {}):
+    def check(self, logs: dict[str, Any], position: Position, taken: int, *, always: bool = False) -> None:
+        """Raises `TrainingDiverged`, with the last good weights in the model, if the loss is not a number.
+
+        Args:
+            taken: batches of the step that ended at `position`.
+            always: look now, and not every few batches only.
+        """
+        if (not always and position.batch % _EVERY >= taken) or "loss" not in (logs or {}):
             return
         loss = float(logs["loss"])
         if math.isfinite(loss):

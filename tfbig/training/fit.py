@@ -82,7 +82,8 @@ def fit(
         early_stopping: epochs without a better validation loss after which training ends with the best weights.
         checkpoint: folder for checkpoints of everything that training changes. If it holds some, training goes on
             from the newest; on one CPU the weights are then bit for bit those of a training that never stopped.
-        checkpoint_every: batches between checkpoints, on top of the one after each epoch.
+        checkpoint_every: batches between checkpoints, on top of the one after each epoch. Where a step takes several
+            batches, as accumulated ones, it is written behind the step, and callbacks hear of the step once.
         keep: checkpoints to keep.
         logs: folder for `history.csv` and TensorBoard event files.
         validation_data: as `data`; by default the validation split of a `Data`.

@@ -36,6 +36,7 @@ class Loop:
         callbacks: with History and the progress bar, their model set.
         guard: watches the loss.
         after_step: called after each step with the new position and the batches of the step, e.g. to checkpoint.
+        one_by_one: never take several accumulated batches at a time: less memory.
         try_xla: whether to find out if XLA is faster; on one device, where the data says how long the training is.
     """
 
@@ -47,10 +48,12 @@ class Loop:
         guard: Guard,
         after_step: AfterStep | None = None,
         try_xla: bool = False,
+        one_by_one: bool = False,
     ):
         self.model, self.feed, self.callbacks = model, feed, callbacks
         self.guard, self.after_step = guard, after_step
         self.strategy, self.try_xla, self.steps = model.distribute_strategy, try_xla, 0
+        self.one_by_one = one_by_one or try_xla or several_machines(self.strategy)
         self.validation = None if feed.validation is None else self._distributed(feed.validation)
 
     def run(
@@ -93,7 +96,7 @@ class Loop:
 
     @functools.cached_property
     def _cycle(self) -> Cycle | None:
-        if self.try_xla or several_machines(self.strategy):
+        if self.one_by_one:
             return None
         function = _train_function(self.model)  # It lasts until the model is compiled anew, and so does its cycle.
         if not hasattr(function, "cycle"):
@@ -130,7 +133,7 @@ class Loop:
                 self.callbacks.on_train_batch_end(batch - 1, logs)
                 position = Position(epoch, batch)
                 if not several_machines(self.strategy):  # There the loss of a batch is one machine's own.
-                    self.guard.check(logs, position)
+                    self.guard.check(logs, position, taken)
                 if self.after_step is not None:
                     self.after_step(position, taken)
                 if model.stop_training:
@@ -138,7 +141,7 @@ class Loop:
         # After a crash between an epoch's last batch and its end no batch is left; the metrics know of the others.
         results = model._get_metrics_result_or_logs(logs) if logs else model.get_metrics_result()
         found = {name: float(value) for name, value in results.items()}
-        self.guard.check(found, Position(epoch, batch), always=True)
+        self.guard.check(found, Position(epoch, batch), 1, always=True)
         return found
 
     def _evaluated(self) -> dict[str, float]:
@@ -207,12 +210,12 @@ def averaged(model: keras.Model) -> Iterator[None]:
 def _without_false_alarm() -> Iterator[None]:
     """Leaves out TensorFlow's warning of a function that is traced again and again.
 
-    It counts Keras's function of one batch over all models of the process, each of which has one of its own.
+    It counts a step's function over all models of the process, each of which has one of its own.
     """
     logger = tf.get_logger()
 
     def told(record: logging.LogRecord) -> bool:
-        return "multi_step_on_iterator" not in record.getMessage()
+        return not any(name in record.getMessage() for name in ("multi_step_on_iterator", "_step_of_all"))
 
     logger.addFilter(told)
     try:

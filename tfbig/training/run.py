@@ -76,7 +76,15 @@ class Run:
         if start.batch:
             guard.remember(start.epoch)
         try_xla = self.compilation.jit_compile == "auto"
-        loop = Loop(model, self.feed, listed, guard, self._writer(model, history, every=self.every), try_xla)
+        loop = Loop(
+            model,
+            self.feed,
+            listed,
+            guard,
+            self._writer(model, history, every=self.every),
+            try_xla=try_xla,
+            one_by_one=self.recompute,
+        )
         if not model.stop_training:
             after = self._writer(model, history, every=1)
             with sound(model), fused(model):

@@ -227,7 +227,7 @@ class _Planner:
         source = self.scale_of.get(self.main_input(step))
         if kind == "same_scale" and source is not None:
             self.scale_of[tensor] = source
-        elif kind == "scaled" and source is not None and source.fixed is None:
+        elif kind == "scaled" and source is not None and (source.fixed is None or factor_of(step) == 1.0):
             factor = factor_of(step)
             assert factor is not None
             self.scale_of[tensor] = dataclasses.replace(source, factor=source.factor * factor)

@@ -134,7 +134,7 @@ def _saved(
     if select_tf_ops and how is not None and how["scheme"] != "float16":
         raise InvalidArgument(
             f"`select_tf_ops=True` goes with float files, quantize=None or 'float16': operations of TensorFlow have no "
-            f"integers, received {how['scheme']!r}. Leave one of the two out."
+            f"integers, received {quantize or 'a model prepared with Quantize'!r}. Leave one of the two out."
         )
     output_ops = save_inference_graph(model, Path(folder))
     names = [spec.name for spec in input_specs(model, 1)]
