@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from tfbig.compression.native.affine import as_convolution, scale_and_offset
 from tfbig.compression.native.graph import Step
-from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.points import FLOAT_BY_CHOICE, Point, kind_of
 from tfbig.compression.native.precision import in_float32, is_cast_to_half
 from tfbig.compression.native.prepared import Prepared, WeightsSeenThrough
@@ -100,14 +99,11 @@ def weight_ranges(model: Prepared) -> list[tuple[np.ndarray, np.ndarray]]:
                 weight = np.abs(np.asarray(kernel.variable.value))
                 others = tuple(axis for axis in range(weight.ndim) if axis not in kernel.channel_axes)
                 by_channel = weight.max(axis=others).ravel()
-                widest = np.full_like(by_channel, weight.max()) if _has_one_scale(machine, kernel) else by_channel
+                one_scale = id(kernel.variable) in machine.one_scale
+                widest = np.full_like(by_channel, weight.max()) if one_scale else by_channel
                 factor = np.abs(_factor(norms.get(id(step)), by_channel))
                 found.append((by_channel * factor, widest * factor))
     return found
-
-
-def _has_one_scale(machine: Quantizing, kernel: Kernel) -> bool:
-    return id(kernel.variable) in machine.one_scale
 
 
 def _factor(norm: Any, like: np.ndarray) -> np.ndarray:
