@@ -14,6 +14,7 @@ _HOME_OF = {
     "load": "tfbig.models.load",
     "migrate": "tfbig.compression.tfmot.migrate",
     "Prune": "tfbig.compression.techniques.prune",
+    "PruneBlocks": "tfbig.compression.techniques.prune_blocks",
     "PruneChannels": "tfbig.compression.techniques.prune_channels",
     "Cluster": "tfbig.compression.techniques.cluster",
     "LowRank": "tfbig.compression.techniques.low_rank",

@@ -25,6 +25,10 @@ EXAMPLES: dict[str, tuple[Technique, Technique]] = {
         tfbig.Prune(sparsity=0.8),
         tfbig.Prune(schedule="constant", block_size=(1, 2), layers={"stem": None, "Dense": 0.3}, begin=10, end=0.5),
     ),
+    "prune_blocks": (
+        tfbig.PruneBlocks(blocks=1, importance_data=np.ones((2, 8, 8, 1), "float32")),
+        tfbig.PruneBlocks(latency=0.9, latency_of="int8", exclude=["body"]),
+    ),
     "prune_channels": (
         tfbig.PruneChannels(flops=0.6, round_to=2),
         tfbig.PruneChannels(params=0.9, importance="l2", allocation="uniform", exclude=("classifier",)),

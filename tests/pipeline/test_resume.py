@@ -74,6 +74,23 @@ def test_resumed_run_equals_one_that_never_stopped(run, tmp_path, monkeypatch):
             assert getattr(one.measurement, figure) == getattr(other.measurement, figure)
 
 
+def test_techniques_that_look_at_samples_get_them_and_the_order_of_the_data_stays(run, tmp_path, monkeypatch):
+    recipe = [
+        tfbig.PruneChannels(params=0.8, round_to=2, importance="taylor"),
+        tfbig.PruneBlocks(blocks=1),
+        tfbig.Prune(sparsity=0.2),
+    ]
+    whole = run(recipe=recipe)
+    assert whole.model.count_params() < 0.8 * whole.stages[0].measurement.parameters
+    folder = tmp_path / "small.partial"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        Trainings(patch, stop_in=3)
+        run(recipe=recipe, directory=folder)
+    resumed = run(recipe=recipe, directory=folder, resume=True)
+    for one, other in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_finished_run_trains_nothing_and_its_folder_goes_when_the_result_is_saved(
     run, pruned, folder, tmp_path, monkeypatch
 ):

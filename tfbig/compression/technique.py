@@ -28,6 +28,21 @@ class Technique:
         """Returns a new model, ready to be compiled and trained under this technique."""
         return model
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether `prepare` looks at samples that are still to be given, by `informed`."""
+        return False
+
+    def informed(self, original: keras.Model, data: Any, loss: Any) -> Technique:
+        """This technique with what its options leave open taken from the run that it is part of.
+
+        Args:
+            original: the model before the first stage.
+            data: some batches of (x, y) of the training data; None unless a technique of the recipe `needs_data`.
+            loss: of the training.
+        """
+        return self
+
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Returns the callbacks that `fit` needs; techniques of the native engine need none."""
         return []

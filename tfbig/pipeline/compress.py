@@ -17,7 +17,6 @@ from tfbig import training
 from tfbig.compression.native.clone import check_keras_model, clone
 from tfbig.compression.recipe import Recipe, Stage, as_recipe, describe
 from tfbig.compression.technique import Technique
-from tfbig.compression.techniques.distill import Distill
 from tfbig.compression.techniques.preserve import Preserve
 from tfbig.errors import InvalidArgument, InvalidModel, TfbigError, check_range
 from tfbig.exporters.associated_files import check_associated_files
@@ -31,6 +30,7 @@ from tfbig.report.figures import count_text, quality_text
 from tfbig.training.feed import feed
 from tfbig.training.losses import fitting_loss
 
+_SAMPLE_BATCHES = 8  # of the training data, for techniques that look at some
 _HOLDS_STRUCTURE = {"prune", "quantize", "preserve"}  # techniques that keep zeros and clusters themselves
 
 
@@ -107,6 +107,7 @@ class Run:
     ):
         self.original, self.splits, self.settings, self.seed, self.work = model, splits, settings, seed, work
         self.delivery = delivery
+        self.samples: list[Any] | None = None
         self.judge = splits.test if splits.test is not None else splits.validation
         self.notes: tuple[str, ...] = ()
         if splits.test is None:
@@ -116,6 +117,9 @@ class Run:
     def run(self, recipe: Recipe) -> Result:
         names = ["float", *(f"{number} {describe(stage)}" for number, stage in enumerate(recipe.stages, start=1))]
         stages = self.work.finished(names)
+        if any(technique.needs_data for stage in recipe.stages for technique in stage):
+            # Before all training, also in a run that goes on: each iteration moves the order of the data on.
+            self.samples = list(feed(self.splits.train).train.take(_SAMPLE_BATCHES))
         model = self.start(stages)
         promised: list[Technique] = []
         for number, stage in enumerate(recipe.stages, start=1):
@@ -164,7 +168,8 @@ class Run:
 
     def train(self, stage: Stage, model: keras.Model) -> tuple[keras.Model, dict]:
         """The model after the training of a stage, and the history of it."""
-        techniques = in_order(stage, model, self.original)
+        given = {"data": self.samples, "loss": self.settings.get("loss")}
+        techniques = [t.informed(self.original, **given) for t in in_order(stage, model)]
         for technique in techniques:
             model = technique.prepare(model)
         callbacks = [callback for technique in techniques for callback in technique.callbacks()]
@@ -258,8 +263,8 @@ def _told(m: Measurement) -> str:
     return ", ".join([*quality, f"{count_text(m.bytes)} bytes", f"{count_text(m.gzip_bytes)} gzipped"])
 
 
-def in_order(stage: Stage, model: keras.Model, original: keras.Model) -> list[Technique]:
-    """The stage's techniques in the order of preparing, with what they leave unsaid filled in."""
+def in_order(stage: Stage, model: keras.Model) -> list[Technique]:
+    """The stage's techniques in the order of preparing, with `Preserve` where what `model` has is to be kept."""
     techniques: list[Technique] = sorted(stage, key=lambda technique: technique.wraps)
     names = {technique.name for technique in techniques}
     keep = Preserve(clusters="cluster" not in names)
@@ -267,7 +272,7 @@ def in_order(stage: Stage, model: keras.Model, original: keras.Model) -> list[Te
     if not by_tfmot and not _HOLDS_STRUCTURE & names and keep.applies_to(model):
         # What others rewrite before it wraps the model is not there any more to be kept.
         techniques.insert(sum(not technique.wraps for technique in techniques), keep)
-    return [t.with_teacher(original) if isinstance(t, Distill) and t.teacher is None else t for t in techniques]
+    return techniques
 
 
 def _still_promised(promised: list[Technique], stage: Stage) -> list[Technique]:

@@ -36,9 +36,10 @@ def rehearse(model: keras.Model, recipe: Recipe, inputs: Any, *, latency: bool) 
     Raises:
         TfbigError: what the trial itself would raise, but in seconds.
     """
-    original = model = _with_biases(model)
+    model = _with_biases(model)
     for stage in recipe.stages:
-        techniques = in_order(tuple(t for t in stage if t.name != "distill"), model, original)
+        techniques = in_order(tuple(t for t in stage if t.name != "distill"), model)
+        techniques = [technique.informed(model, [(inputs, None)], None) for technique in techniques]
         for technique in techniques:
             model = technique.prepare(model)
         if any(technique.name == "quantize" for technique in techniques):

@@ -101,6 +101,11 @@ def pack_inputs(model: keras.Model, inputs: Sequence[Any]) -> Any:
     return keras.tree.pack_sequence_as(_functional(model)._inputs_struct, list(inputs))
 
 
+def flat_inputs(model: keras.Model, inputs: Any) -> list[Any]:
+    """One tensor per model input, from inputs in any structure that the model itself takes."""
+    return keras.tree.flatten(_functional(model)._standardize_inputs(inputs))  # type: ignore[no-any-return]
+
+
 def flatten(model: keras.Model, *, input_shape: Any = None, unknown: int | None = None) -> Graph:
     """Walks `model`, nested models included, and infers every shape for a batch of one.
 

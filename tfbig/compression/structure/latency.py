@@ -7,12 +7,19 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from tfbig.compression.structure.allocation import CLOSE
+from tfbig.errors import unknown
 from tfbig.registry import Registry
 
 # Writing and timing files is for later stages, which this one must not import: each has `shares(model)`.
 stopwatches = Registry("tfbig.measurement.stopwatches", "value of `latency_of`:")
 _TRIALS = 6
 Subject = TypeVar("Subject")
+
+
+def check_latency_of(name: str) -> None:
+    """Raises `InvalidArgument` unless there is a stopwatch of this name."""
+    if name not in stopwatches:
+        raise unknown("value of `latency_of`:", name, stopwatches.names())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,6 +89,9 @@ class Distill(Technique):
         """This technique with `model` for its teacher; unchanged if it has one."""
         return self if self.teacher is not None else dataclasses.replace(self, teacher=model)
 
+    def informed(self, original: keras.Model, data: Any, loss: Any) -> Distill:
+        return self.with_teacher(original)
+
     def prepare(self, model: keras.Model) -> Distiller:
         """Returns a `Distiller` that trains a copy of `model`.
 

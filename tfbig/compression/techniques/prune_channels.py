@@ -13,9 +13,9 @@ from tfbig.compression.structure.cut import Cut
 from tfbig.compression.structure.dependency import Dependencies, analyse
 from tfbig.compression.structure.graph import check_layers, check_names, require_graph
 from tfbig.compression.structure.importance import CRITERIA, OF_THE_LAYER, importance
-from tfbig.compression.structure.latency import Timed, slowest_within, stopwatches
+from tfbig.compression.structure.latency import Timed, check_latency_of, slowest_within, stopwatches
 from tfbig.compression.technique import Technique, check_choice
-from tfbig.errors import InvalidArgument, InvalidModel, check_range, unknown
+from tfbig.errors import InvalidArgument, InvalidModel, check_range
 
 Criterion = Literal["l1", "l2", "batch_norm", "taylor"]
 
@@ -45,8 +45,9 @@ class PruneChannels(Technique):
         floor: share of every group's channels that stays, in [0, 1]; at least one step of `round_to` always does.
         round_to: widths are kept at multiples of this many channels; a layer of fewer is not touched.
         exclude: names of layers that stay as they are.
-        loss: the loss for "taylor", by default the compiled model's.
-        importance_data: batches of (x, y) for "taylor"; all are used. Not part of the configuration.
+        loss: the loss for "taylor", by default the compiled model's, or that of `tfbig.compress`.
+        importance_data: batches of (x, y) for "taylor"; all are used. `tfbig.compress` takes them from the training
+            data. Not part of the configuration.
 
     Raises:
         InvalidArgument: an option is out of range, or the goal cannot be met (the message names the nearest).
@@ -77,8 +78,7 @@ class PruneChannels(Technique):
                 f"flops={self.flops!r}, params={self.params!r}, latency={self.latency!r}."
             )
         check_range(self._goal_name, self._goal, 0, 1, closed="right")
-        if self.latency_of not in stopwatches:
-            raise unknown("value of `latency_of`:", self.latency_of, stopwatches.names())
+        check_latency_of(self.latency_of)
         check_choice("importance", self.importance, CRITERIA)
         check_choice("allocation", self.allocation, ("global", "uniform"))
         check_range("floor", self.floor, 0, 1)
@@ -87,6 +87,14 @@ class PruneChannels(Technique):
                 f"`round_to` must be a whole number of channels, at least 1, received {self.round_to!r}."
             )
         object.__setattr__(self, "exclude", check_names("exclude", self.exclude))
+
+    @property
+    def needs_data(self) -> bool:
+        return self.importance == "taylor" and self.importance_data is None
+
+    def informed(self, original: keras.Model, data: Any, loss: Any) -> PruneChannels:
+        given = {"importance_data": data, "loss": self.loss if self.loss is not None else loss}
+        return dataclasses.replace(self, **given) if self.needs_data else self
 
     def prepare(self, model: keras.Model) -> keras.Model:
         """Returns a new, narrower model; see the class."""
