@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
-from tfbig.exporters.packing import pack, unpack
+from tfbig.exporters.packing import kind_of, pack, unpack
 
 
 def as_embedding_lookups(content: bytes) -> bytes:
@@ -32,8 +31,7 @@ def as_embedding_lookups(content: bytes) -> bytes:
 
 
 def _takes_rows(model: Any, graph: Any, op: Any) -> bool:
-    kind = flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
-    if kind != schema.BuiltinOperator.GATHER or op.builtinOptions.axis or op.builtinOptions.batchDims:
+    if kind_of(model, op) != "GATHER" or op.builtinOptions.axis or op.builtinOptions.batchDims:
         return False
     table, rows = (graph.tensors[i] for i in op.inputs)
     held = model.buffers[table.buffer].data

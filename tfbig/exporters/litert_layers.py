@@ -9,17 +9,11 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
-from tfbig.exporters.packing import pack, unpack
+from tfbig.exporters.packing import kind_of, pack, unpack
 from tfbig.exporters.tensor_ranges import activations
 
 Samples = Sequence[dict[str, np.ndarray]]
-_CODES = {
-    schema.BuiltinOperator.CONV_2D: "CONV_2D",
-    schema.BuiltinOperator.DEPTHWISE_CONV_2D: "DEPTHWISE_CONV_2D",
-    schema.BuiltinOperator.FULLY_CONNECTED: "FULLY_CONNECTED",
-}
 _OUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 _ACTIVATIONS = {0: "none", 1: "relu", 3: "relu6"}
 
@@ -114,10 +108,8 @@ class FloatFile:
             yield dict(activations(content, sample))
 
     def _layer(self, op: Any) -> Layer | None:
-        kind = _CODES.get(
-            flatbuffer_utils.get_builtin_code_from_operator_code(self.model.operatorCodes[op.opcodeIndex])
-        )
-        if kind is None:
+        kind = kind_of(self.model, op)
+        if kind not in _OUT_AXIS:
             return None
         weights, weights_buffer = self._constant(op.inputs[1])
         bias, bias_buffer = self._constant(op.inputs[2]) if len(op.inputs) > 2 and op.inputs[2] >= 0 else (None, None)

@@ -6,9 +6,11 @@ from typing import Any
 
 import flatbuffers
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 _IDENTIFIER = b"TFL3"
+_KINDS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 
 
 def unpack(content: bytes) -> Any:
@@ -41,6 +43,16 @@ class _Sharing(flatbuffers.Builder):
         if key not in self._written:
             self._written[key] = int(super().CreateNumpyVector(x))
         return self._written[key]
+
+
+def kind_of(model: Any, op: Any) -> str:
+    """The name of an op's kind, such as "CONV_2D"."""
+    return kind_of_entry(model.operatorCodes[op.opcodeIndex])
+
+
+def kind_of_entry(entry: Any) -> str:
+    """The name of what an entry of the file's list of op types stands for."""
+    return _KINDS[flatbuffer_utils.get_builtin_code_from_operator_code(entry)]
 
 
 def with_arrays(model: Any) -> Any:

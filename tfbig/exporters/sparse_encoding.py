@@ -6,10 +6,9 @@ import gzip
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
 from tfbig.errors import ConversionFailed
-from tfbig.exporters.packing import pack, unpack
+from tfbig.exporters.packing import kind_of, pack, unpack
 
 _GZIP_SLACK = 1.02  # A download may grow by this much when the file itself shrinks.
 
@@ -53,7 +52,7 @@ def _dense_fully_connected(dense: bytes, sparse: bytes) -> bytes:
     before = unpack(dense)
     after = unpack(sparse)
     graph = after.subgraphs[0]
-    densified = {op.outputs[0]: op for op in graph.operators if _kind(after, op) == schema.BuiltinOperator.DENSIFY}
+    densified = {op.outputs[0]: op for op in graph.operators if kind_of(after, op) == "DENSIFY"}
     pairs = list(zip(_fully_connected(before), _fully_connected(after), strict=True))
     changed = False
     for old, new in pairs:
@@ -78,8 +77,4 @@ def _holds_int4(content: bytes) -> bool:
 
 
 def _fully_connected(model: Any) -> list[Any]:
-    return [op for op in model.subgraphs[0].operators if _kind(model, op) == schema.BuiltinOperator.FULLY_CONNECTED]
-
-
-def _kind(model: Any, op: Any) -> int:
-    return flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
+    return [op for op in model.subgraphs[0].operators if kind_of(model, op) == "FULLY_CONNECTED"]

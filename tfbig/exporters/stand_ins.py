@@ -11,6 +11,8 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+from tfbig.exporters.packing import kind_of, kind_of_entry
+
 # By activation bits: op -> op whose rule it follows. LiteRT has a kernel for each; those of 16 bits are fewer.
 STAND_INS: dict[int, dict[str, str]] = {
     8: {
@@ -35,9 +37,8 @@ def disguise(model: Any, bits: int) -> dict[int, int]:
     """Puts stand-ins into a parsed file; returns the true code of each entry of its list of op types that changed."""
     true_codes: dict[int, int] = {}
     for index, entry in enumerate(model.operatorCodes):
-        code = flatbuffer_utils.get_builtin_code_from_operator_code(entry)
-        if stand_in := STAND_INS[bits].get(_NAMES[code]):
-            true_codes[index] = code
+        if stand_in := STAND_INS[bits].get(kind_of_entry(entry)):
+            true_codes[index] = flatbuffer_utils.get_builtin_code_from_operator_code(entry)
             _set_code(entry, getattr(schema.BuiltinOperator, stand_in))
     return true_codes
 
@@ -52,8 +53,7 @@ def give_unused_outputs_a_type(model: Any) -> None:
     """Gives outputs that no op reads the integer type of the others, which the quantizer forgets and kernels demand."""
     graph = model.subgraphs[0]
     for op in graph.operators:
-        code = flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
-        if _NAMES[code] in _SAME_TYPE:
+        if kind_of(model, op) in _SAME_TYPE:
             source = next((graph.tensors[i] for i in op.inputs if graph.tensors[i].type in _ACTIVATION_TYPES), None)
             for tensor in (graph.tensors[i] for i in op.outputs):
                 if source is not None and tensor.type == schema.TensorType.FLOAT32:
@@ -62,6 +62,3 @@ def give_unused_outputs_a_type(model: Any) -> None:
 
 def _set_code(entry: Any, code: int) -> None:
     entry.builtinCode, entry.deprecatedBuiltinCode = code, min(code, 127)
-
-
-_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from ai_edge_litert.tools import flatbuffer_utils
 
-from tfbig.exporters.packing import unpack
+from tfbig.exporters.packing import kind_of, unpack
 
 Range = tuple[float, float]
 Learned = tuple[np.ndarray, Range, str]  # values of a tensor of the Keras model, its range, and the scope it is made in
@@ -133,8 +132,7 @@ def _table_ranges(content: bytes) -> dict[str, Range]:
     graph = model.subgraphs[0]
     found: dict[str, Range] = {}
     for op in graph.operators:
-        code = flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
-        table = graph.tensors[op.inputs[0]] if code == schema.BuiltinOperator.GATHER else None
+        table = graph.tensors[op.inputs[0]] if kind_of(model, op) == "GATHER" else None
         if table is not None and table.type == schema.TensorType.FLOAT32 and _has_data(model.buffers[table.buffer]):
             values = np.frombuffer(bytes(model.buffers[table.buffer].data), "float32")
             found[graph.tensors[op.outputs[0]].name.decode()] = (float(values.min()), float(values.max()))
@@ -167,7 +165,6 @@ def _watched(content: bytes) -> tuple[Interpreter, list[tuple[str, int]]]:
 def _read_ops(content: bytes) -> list[Op]:
     model = unpack(content)
     graph = model.subgraphs[0]
-    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 
     def floats(indices: Sequence[int]) -> tuple[str, ...]:
         tensors = [graph.tensors[i] for i in (() if indices is None else indices) if i >= 0]
@@ -180,7 +177,7 @@ def _read_ops(content: bytes) -> list[Op]:
     ops = []
     for op in graph.operators:
         outputs = [graph.tensors[i].name.decode() for i in op.outputs if i >= 0]
-        kind = names[flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])]
+        kind = kind_of(model, op)
         ops.append(Op(outputs[0] if outputs else kind, kind, floats(op.inputs), floats(op.outputs)))
     return ops
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
+
+from tfbig.exporters.packing import kind_of
 
 Statistics = dict[str, np.ndarray]
 Range = tuple[float, float]
@@ -133,12 +134,3 @@ def constant(model: Any, tensor: Any) -> np.ndarray | None:
     if data is None or len(data) == 0 or tensor.type != schema.TensorType.FLOAT32:
         return None
     return np.frombuffer(bytes(data), "float32").reshape(tensor.shape)
-
-
-def kind_of(model: Any, op: Any) -> str:
-    """The name of an op's kind."""
-    code = flatbuffer_utils.get_builtin_code_from_operator_code(model.operatorCodes[op.opcodeIndex])
-    return _NAMES[code]
-
-
-_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}

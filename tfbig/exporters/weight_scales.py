@@ -9,7 +9,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfbig.compression.native.integers import shortened
-from tfbig.exporters.weight_ranges import LAYOUTS, constant, is_looked_up, kind_of
+from tfbig.exporters.packing import kind_of
+from tfbig.exporters.weight_ranges import LAYOUTS, constant, is_looked_up
 
 _WEIGHTS = (schema.TensorType.INT8, schema.TensorType.INT4)
 _COPY = "_duplicated_"  # behind the name of a constant that the quantizer needs with several scales
