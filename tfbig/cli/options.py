@@ -123,7 +123,16 @@ def load_data(arguments: argparse.Namespace, model: Any = None) -> Any:
     from tfbig import data
 
     size = arguments.image_size if arguments.image_size is not None else _image_size(arguments.data, model)
-    return data.load(arguments.data, image_size=size, batch_size=arguments.batch_size, seed=arguments.seed)
+    given = {"image_size": size, "batch_size": arguments.batch_size, "seed": arguments.seed}
+    return data.load(arguments.data, **given, ids=_takes_class_ids(model, getattr(arguments, "loss", None)))
+
+
+def _takes_class_ids(model: Any, loss: str | None) -> bool:
+    import keras
+
+    from tfbig.training.compilation import takes_class_ids
+
+    return takes_class_ids(model, loss) if isinstance(model, keras.Model) else True
 
 
 def _image_size(spec: str, model: Any) -> tuple[int, int] | None:

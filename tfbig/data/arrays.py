@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfbig.data.batching import allot, batches
+from tfbig.data.batching import SPLITS, allot, batches
 from tfbig.data.dataset import Data, DataSpec, LoadOptions, nested
 from tfbig.data.labels import are_classes, class_ids
 from tfbig.errors import InvalidArgument, InvalidData
 
-Pair = tuple[Any, Any]  # samples and their labels
+Pair = tuple  # samples, their labels, and perhaps their weights
 
 
 def from_arrays(
@@ -23,37 +23,48 @@ def from_arrays(
     *,
     scale: float = 1.0,
     class_names: tuple[str, ...] | None = None,
+    cut: bool = True,
+    shuffle: bool = True,
 ) -> Data:
     """Builds `Data` from arrays `x` of shape `(samples, ...)` and `y` of shape `(samples, ...)`, or nests of them.
 
     Inputs that are bytes, booleans or floats become float32 in the batch; other integers and strings stay
-    what they are. Labels become class ids where they name one class for each sample; else they are values (of a
+    what they are. Labels become class ids where they name one class for each sample, unless `options.ids` is false and
+    they are numbers; else they are values (of a
     regression, of every pixel, of several outputs), floats as float32. A validation split that is missing is cut from
     train, and so is a test split, stratified by class.
 
     Args:
-        pairs: `(x, y)` of each split, "train" at least; several inputs or outputs are a list or a dictionary.
+        pairs: `(x, y)` or `(x, y, sample_weight)` of each split, "train" at least; several inputs or outputs are a list
+            or a dictionary.
         scale: factor for the inputs, e.g. 1/255.
         class_names: name of each class id; labels that are strings bring their own.
+        cut: whether splits that are missing are cut from train.
+        shuffle: whether train is, anew in each epoch.
 
     Raises:
         InvalidData: empty, of different lengths, not finite, not numbers, or class ids that are out of range.
     """
-    inputs = {name: nested(x, functools.partial(_checked_inputs, name)) for name, (x, _) in pairs.items()}
-    labels, strata, own_names = _labels({name: nested(y, np.asarray) for name, (_, y) in pairs.items()})
+    inputs = {name: nested(pair[0], functools.partial(_checked_inputs, name)) for name, pair in pairs.items()}
+    weighted = {name: pair[2] for name, pair in pairs.items() if len(pair) > 2}
+    weights = {name: nested(w, functools.partial(_checked_values, name)) for name, w in weighted.items()}
+    given = {name: nested(pair[1], np.asarray) for name, pair in pairs.items()}
+    labels, strata, own_names = _labels(given, options.ids)
     class_names = class_names or own_names
     classes = None
     if strata is labels:
         classes = len(class_names) if class_names else 1 + max(int(y.max()) for y in labels.values())
     for name, x in inputs.items():
-        _check_lengths(name, tf.nest.flatten(x), tf.nest.flatten(labels[name]))
+        _check_lengths(name, tf.nest.flatten(x), tf.nest.flatten([labels[name], weights.get(name, [])]))
         shapes, first = nested(x, _sample_shape), nested(inputs["train"], _sample_shape)
         if shapes != first:
             raise InvalidData(f"All splits must have samples of one shape: train has {first}, {name} has {shapes}.")
-    datasets, samples = _datasets(inputs, labels, allot(strata, options), options, scale)
+    parts = allot(strata, options, cut=cut)
+    targets = {name: (y, weights[name]) if name in weights else (y,) for name, y in labels.items()}
+    datasets, samples = _datasets(inputs, targets, parts, options, scale, shuffle)
     spec = datasets["train"].element_spec[0]
     return Data(
-        **datasets,
+        **{**dict.fromkeys(SPLITS), **datasets},  # type: ignore[arg-type]
         spec=DataSpec(
             input_shape=nested(spec, lambda tensor: tuple(tensor.shape[1:])),
             dtype=nested(spec, lambda tensor: tensor.dtype.name),
@@ -64,27 +75,32 @@ def from_arrays(
     )
 
 
-def _labels(
-    given: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, np.ndarray], tuple[str, ...] | None]:
+def _labels(given: dict[str, Any], ids: bool) -> tuple[dict[str, Any], dict[str, np.ndarray], tuple[str, ...] | None]:
     """The labels of each split, the classes that splits are cut by (the labels, if they are such), and their names."""
-    if all(isinstance(y, np.ndarray) and are_classes(y) for y in given.values()):
-        ids, names = class_ids(given)
-        return ids, ids, names
+    classes = all(isinstance(y, np.ndarray) and are_classes(y) for y in given.values())
+    if classes and (ids or any(y.dtype.kind in "USO" for y in given.values())):
+        numbers, names = class_ids(given)
+        return numbers, numbers, names
     values = {name: nested(y, functools.partial(_checked_values, name)) for name, y in given.items()}
     return values, {name: np.zeros(len(tf.nest.flatten(y)[0]), np.int64) for name, y in values.items()}, None
 
 
 def _datasets(
     inputs: dict[str, Any],
-    labels: dict[str, Any],
+    targets: dict[str, tuple],
     parts: dict[str, tuple[str, np.ndarray]],
     options: LoadOptions,
     scale: float,
+    shuffle: bool,
 ) -> tuple[dict[str, tf.data.Dataset], dict[str, int | None]]:
     """The batches of each split, and how many samples it has."""
     readers = {
-        name: _Reader(nested(x, tf.constant), nested(labels[name], tf.constant), scale=scale, size=options.size)
+        name: _Reader(
+            nested(x, tf.constant),
+            tuple(nested(part, tf.constant) for part in targets[name]),
+            scale=scale,
+            size=options.size,
+        )
         for name, x in inputs.items()
     }
     datasets = {
@@ -92,7 +108,7 @@ def _datasets(
             indices,
             readers[origin],
             batch_size=options.batch_size,
-            seed=options.seed if name == "train" else None,
+            seed=options.seed if shuffle and name == "train" else None,
         )
         for name, (origin, indices) in parts.items()
     }
@@ -102,18 +118,19 @@ def _datasets(
 class _Reader:
     """Gathers a batch by index: bytes and floats as float32, images resized if asked."""
 
-    def __init__(self, x: Any, y: Any, *, scale: float, size: tuple[int, int] | None):
+    def __init__(self, x: Any, targets: tuple, *, scale: float, size: tuple[int, int] | None):
         for tensor in tf.nest.flatten(x):
             if size and len(tensor.shape) != 4:
                 raise InvalidArgument(
                     f"`image_size` is for images of shape (height, width, channels), received samples of shape "
                     f"{tuple(tensor.shape[1:])}. Leave it out."
                 )
-        self.x, self.y, self.scale, self.size = x, y, scale, size
+        self.x, self.targets, self.scale, self.size = x, targets, scale, size
 
-    def __call__(self, indices: tf.Tensor) -> tuple[Any, Any]:
+    def __call__(self, indices: tf.Tensor) -> tuple:
         x = tf.nest.map_structure(lambda tensor: self.read(tf.gather(tensor, indices)), self.x)
-        return x, tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), self.y)
+        targets = [tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), part) for part in self.targets]
+        return (x, *targets)
 
     def read(self, x: tf.Tensor) -> tf.Tensor:
         if x.dtype.is_floating or x.dtype in (tf.uint8, tf.bool):

@@ -15,17 +15,19 @@ SPLITS = ("train", "validation", "test")
 TEST_SHARE = 0.2  # cut from sources that have no test split of their own
 
 
-def allot(labels: Mapping[str, np.ndarray], options: LoadOptions) -> dict[str, tuple[str, np.ndarray]]:
+def allot(
+    labels: Mapping[str, np.ndarray], options: LoadOptions, *, cut: bool = True
+) -> dict[str, tuple[str, np.ndarray]]:
     """Says for each split which given split it is read from, and the sample indices there.
 
-    Splits that are missing are cut from train, stratified; train is then cut to this worker's shard.
+    Splits that are missing are cut from train, stratified, if `cut`; train is then cut to this worker's shard.
     Validation and test stay whole, so that all workers measure the same.
 
     Args:
         labels: class ids `(samples,)` of each given split, "train" at least.
     """
     parts = {name: (name, np.arange(len(ids))) for name, ids in labels.items()}
-    if missing := [name for name in SPLITS if name not in labels]:
+    if cut and (missing := [name for name in SPLITS if name not in labels]):
         cuts = split(
             labels["train"],
             validation=options.validation if "validation" in missing else 0.0,
@@ -34,7 +36,7 @@ def allot(labels: Mapping[str, np.ndarray], options: LoadOptions) -> dict[str, t
         )
         parts |= {name: ("train", indices) for name, indices in cuts.items()}
     parts["train"] = ("train", own_shard(parts["train"][1], options.shard))
-    return {name: parts[name] for name in SPLITS}
+    return {name: parts[name] for name in SPLITS if name in parts}
 
 
 def split(labels: np.ndarray, *, validation: float, test: float, seed: int) -> dict[str, np.ndarray]:

@@ -59,6 +59,7 @@ class LoadOptions:
     seed: int = 0
     shard: tuple[int, int] | None = None
     corrupt: str = "error"
+    ids: bool = True
 
     def __post_init__(self) -> None:
         _check_whole("batch_size", self.batch_size, 1)

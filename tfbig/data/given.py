@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from tfbig.data.arrays import from_arrays
-from tfbig.data.batching import SPLITS
+from tfbig.data.batching import SPLITS, untuned
 from tfbig.data.dataset import Data, DataSpec, LoadOptions, nested
 from tfbig.errors import InvalidArgument, InvalidData
 
@@ -45,6 +47,68 @@ def from_user(data: Any, options: LoadOptions) -> Data:
         "tf.data.Dataset, a pair (x, y) of arrays, or an "
         f"object with .train, .validation and .test of one of these kinds, received {type(data).__name__}."
     )
+
+
+def splits(*, train: Any, validation: Any = None, test: Any = None, ids: bool = True) -> Data:
+    """The splits as they are given, each in a form that Keras's `fit` takes; nothing is cut from any of them.
+
+    Args:
+        train, validation, test: a batched `tf.data.Dataset`, `(x, y)` or `(x, y, sample_weight)` of arrays, or a Keras
+            `PyDataset`; None for a split that there is not.
+        ids: whether arrays of labels that name classes become class ids; else numbers stay what they are.
+
+    Raises:
+        InvalidArgument: a split of another kind, or one that never ends.
+        InvalidData: no batches of `(x, y)`, arrays that do not fit together, or a dataset without a batch.
+    """
+    given = {"train": train, "validation": validation, "test": test}
+    given = {name: split for name, split in given.items() if split is not None}
+    arrays = {name: split for name, split in given.items() if _are_arrays(split)}
+    if len(arrays) == len(given):
+        return from_arrays(arrays, LoadOptions(ids=ids), cut=False)
+    datasets = {}
+    for name, split in given.items():
+        if name in arrays:
+            alone = from_arrays({"train": split}, LoadOptions(ids=ids), cut=False, shuffle=name == "train")
+            datasets[name] = alone.train
+        else:
+            datasets[name] = _counted(name, _as_dataset(name, split))
+    return _from_datasets(datasets)
+
+
+def _are_arrays(split: Any) -> bool:
+    return isinstance(split, tuple | list) and len(split) in (2, 3)
+
+
+def _as_dataset(name: str, split: Any) -> tf.data.Dataset:
+    if isinstance(split, tf.data.Dataset):
+        return split
+    if isinstance(split, keras.utils.PyDataset):
+        from keras.src.trainers.data_adapters import get_data_adapter  # What Keras's own fit uses.
+
+        adapter = get_data_adapter(split)
+        dataset, count = untuned(adapter.get_tf_dataset()), adapter.num_batches
+        return dataset if count is None else dataset.apply(tf.data.experimental.assert_cardinality(count))
+    raise InvalidArgument(
+        f"`{name}` must be a batched tf.data.Dataset, arrays (x, y) or (x, y, sample_weight), or a keras PyDataset, "
+        f"received {type(split).__name__}."
+    )
+
+
+def _counted(name: str, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset with its length, for which it is read once where it does not know it, as behind a filter."""
+    count = int(dataset.cardinality())
+    if count == tf.data.INFINITE_CARDINALITY:
+        raise InvalidArgument(
+            f"`{name}` never ends (it is repeated). Leave `.repeat()` out, or end it with `.take(batches)`; `epochs` "
+            "says how often it is read."
+        )
+    if count == tf.data.UNKNOWN_CARDINALITY and name == "train":
+        count = int(dataset.reduce(np.int64(0), lambda total, *_: total + 1))
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    if count == 0:
+        raise InvalidData(f"`{name}` is empty: it has no batch.")
+    return dataset
 
 
 def _is_pair(value: Any) -> bool:

@@ -28,11 +28,12 @@ def load(
     seed: int = 0,
     shard: tuple[int, int] | None = None,
     corrupt: str = "error",
+    ids: bool = True,
 ) -> Data:
     """Loads data as `.train`, `.validation` and `.test`, batched `tf.data.Dataset` of `(x, y)`, and `.spec`.
 
     Splits that the source does not have are cut from its training samples, stratified by class: 20 % for
-    test, and `validation` for validation. Labels are class ids, int64. The same seed gives the same splits
+    test, and `validation` for validation. Labels that name classes are ids, int64. The same seed gives the same splits
     and orders.
 
     Args:
@@ -48,6 +49,8 @@ def load(
             test stay whole.
         corrupt: "error" refuses images that cannot be decoded, "skip" leaves them out with a warning; both
             name them.
+        ids: whether labels that name classes become class ids; False leaves numbers what they are, for losses that want
+            one-hot rows or values.
 
     Raises:
         InvalidArgument: an unknown source (the nearest is named), or an argument outside its range.
@@ -55,7 +58,7 @@ def load(
         InvalidData: the data is empty, malformed, or its labels are not class ids.
         MissingPackage: the source needs a package that is not installed.
     """
-    options = LoadOptions(image_size, batch_size, validation, seed, shard, corrupt)
+    options = LoadOptions(image_size, batch_size, validation, seed, shard, corrupt, ids)
     if not isinstance(spec, str | os.PathLike):
         return from_user(spec, options)
     name, argument = _parse(os.fspath(spec))

@@ -45,8 +45,8 @@ def export(
         quantize: for LiteRT and C arrays: None, "dynamic", "float16", "int8", "int16x8", "int4", "weight_only_int8" or
             "weight_only_int4", or a `PostTraining` with its options; for ONNX and TensorRT: None or "int8".
         calibration: for "int8", "int16x8" and "int4" of a model that was not trained for it: a batched dataset or an
-            array of inputs that shows how large activations get; 128 examples of it are used. By name for several
-            models.
+            array of inputs that shows how large activations get. 128 examples are used: spread evenly over arrays, the
+            first of a dataset, which should be shuffled. By name for several models.
         sparse: for LiteRT: store zeros compactly; None where it makes the file smaller and the gzipped file no larger,
             True wherever it makes the file smaller, False nowhere.
         opset: for ONNX and TensorRT: the version of ONNX's operators, 13 to 18; None: 17.

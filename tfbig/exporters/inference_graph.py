@@ -18,6 +18,7 @@ from tfbig.compression.native.inference import folded_outputs, integer_outputs, 
 from tfbig.compression.native.opener import functional_of
 from tfbig.compression.native.precision import in_float32
 from tfbig.errors import InvalidModel
+from tfbig.exporters.plain_positions import plain_positions
 from tfbig.exporters.planar_pooling import planar_pooling
 from tfbig.exporters.standing_norms import standing_norms
 from tfbig.files import full_disk_as_os_error
@@ -46,7 +47,7 @@ def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None 
         return [tf.cast(y, tf.float32) if y.dtype.is_floating else y for y in outputs]
 
     layers = _layers(model)
-    with planar_pooling(layers), standing_norms(model, layers):
+    with planar_pooling(layers), standing_norms(model, layers), plain_positions():
         concrete = serve.get_concrete_function(**{spec.name: spec for spec in specs})
     module = tf.Module()
     module.weights = list(concrete.variables)

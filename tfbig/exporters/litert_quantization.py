@@ -129,14 +129,26 @@ def _run(
     statistics: dict[str, Statistics] = {name: _as_statistics(values, ranks[name]) for name, values in known.items()}
     of_weights, factors = ranges_of_weights(model, graph.ranges, weight_ranges, weight_bits, activation_bits)
     statistics.update(of_weights)
-    biases = biases_of(model)
+    biases, places = biases_of(model), _places_of_outputs(model)
     renamed = disguise(model, activation_bits)
     content = engine.quantize(statistics, **_QUIET).quantized_model
     quantized = unpack(content)
     reveal(quantized, renamed)
     give_unused_outputs_a_type(quantized)
+    for signature, positions in zip(quantized.signatureDefs, places, strict=True):
+        for output, position in zip(signature.outputs, positions, strict=True):
+            output.tensorIndex = quantized.subgraphs[signature.subgraphIndex].outputs[position]
     shorten_scales(quantized, biases, factors)
     return pack(quantized)
+
+
+def _places_of_outputs(model: Any) -> list[list[int]]:
+    """Where each signature's outputs stand among the graph's: the quantizer leaves those behind that ops read too."""
+    places = []
+    for signature in model.signatureDefs:
+        outputs = list(model.subgraphs[signature.subgraphIndex].outputs)
+        places.append([outputs.index(output.tensorIndex) for output in signature.outputs])
+    return places
 
 
 def quantize_only(content: bytes, *, scheme: str, ranges: dict[str, Range], ops: Collection[str]) -> bytes:

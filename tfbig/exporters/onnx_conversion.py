@@ -65,6 +65,7 @@ def _from_saved_model(folder: str, names: Sequence[str], opset: int) -> Any:
     import tf2onnx
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+    _let_all_be_inlined(Path(folder) / "saved_model.pb")
     loaded = tf.saved_model.load(folder)  # The function finds its weights as long as there is this.
     signature = loaded.signatures["serving_default"]
     frozen = convert_variables_to_constants_v2(signature)
@@ -85,6 +86,20 @@ def _from_saved_model(folder: str, names: Sequence[str], opset: int) -> Any:
     )
     _name_batch(model)
     return model
+
+
+def _let_all_be_inlined(path: Path) -> None:
+    """Takes the marks off functions that Keras wants compiled by XLA, as grouped convolutions: ONNX has no calls."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for meta in content.meta_graphs:
+        functions = meta.graph_def.library.function
+        nodes = (node for function in functions for node in function.node_def)
+        for owner in (*functions, *nodes, *meta.graph_def.node):
+            for mark in ("_XlaMustCompile", "_noinline"):
+                owner.attr.pop(mark, None)
+    path.write_bytes(content.SerializeToString())
 
 
 def _name_batch(model: Any) -> None:

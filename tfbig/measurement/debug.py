@@ -16,8 +16,8 @@ from tfbig.compression.native.clone import check_keras_model
 from tfbig.compression.native.inference import quantizing_machine
 from tfbig.compression.native.tracing import Untraceable
 from tfbig.errors import InvalidFile, InvalidModel, unknown
+from tfbig.exporters.calibration_samples import calibration_samples
 from tfbig.exporters.export import export
-from tfbig.exporters.formats.litert import calibration_samples
 from tfbig.exporters.inference_graph import input_specs, probe_inputs, save_inference_graph
 from tfbig.exporters.tf_keras_litert import exportable
 from tfbig.isolation import run_isolated

@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -27,6 +26,7 @@ from tfbig.pipeline.result import Delivery, Result, StageFailed, StageResult
 from tfbig.pipeline.teaching import with_answers
 from tfbig.pipeline.work import Work, fingerprint
 from tfbig.report.figures import count_text, quality_text
+from tfbig.training.compilation import compiled_settings, takes_class_ids
 from tfbig.training.feed import feed
 from tfbig.training.losses import fitting_loss
 
@@ -61,7 +61,8 @@ def compress(
     Args:
         model: a built Keras 3 model.
         recipe: a `Recipe`, the name of one, a path to one, a technique, or a list of stages.
-        train: a batched `tf.data.Dataset` of `(x, y)`, or a tuple of arrays.
+        train: a batched `tf.data.Dataset` of `(x, y)` or `(x, y, sample_weight)`, a tuple of arrays, or a `PyDataset`.
+            Nothing is cut from it.
         validation: the same, shown while training; never used to fit anything.
         test: the same; the quality in the table is measured on it alone. Without it, on `validation`, and a note says
             so.
@@ -89,7 +90,7 @@ def compress(
     _check(epochs, optimizer, learning_rate, directory, resume)
     check_metrics(metric)
     check_associated_files(associated_files or {})
-    splits = data_stage.load(SimpleNamespace(train=train, validation=validation, test=test))
+    splits = data_stage.splits(train=train, validation=validation, test=test, ids=takes_class_ids(model, loss))
     data_stage.check_fits(model, splits)
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss, "metrics": metrics}
     settings = {**settled(model, splits, settings), "epochs": epochs}
@@ -172,6 +173,8 @@ class Run:
         techniques = [t.informed(self.original, **given) for t in in_order(stage, model)]
         for technique in techniques:
             model = technique.prepare(model)
+        if "loss" not in self.settings and _has_its_own_loss(self.original):
+            model.compile()  # As the original is: then `fit` asks for no loss. The optimizer is of the settings.
         callbacks = [callback for technique in techniques for callback in technique.callbacks()]
         history = training.fit(
             model,
@@ -286,18 +289,15 @@ def settled(model: keras.Model, splits: Any, given: dict[str, Any]) -> dict[str,
 
     The loss is chosen here, for the original: a model in compression does not show what its last activation was.
     """
-    found = {**_compiled_settings(model), **{name: value for name, value in given.items() if value is not None}}
-    if "loss" not in found:
+    found = {**compiled_settings(model), **{name: value for name, value in given.items() if value is not None}}
+    if "loss" not in found and not _has_its_own_loss(model):
         with contextlib.suppress(InvalidModel):  # The training will say so, if there is one.
-            loss, metrics = fitting_loss(model, feed(splits.train).label_spec, 0.0)
+            data = feed(splits.train, validation_data=splits.validation)
+            loss, metrics = fitting_loss(model, data.label_spec, 0.0, data.first_labels)
             found = {"metrics": metrics, **found, "loss": loss}
     return found
 
 
-def _compiled_settings(model: keras.Model) -> dict[str, Any]:
-    """The loss and the metrics that the model was compiled with; metrics are copies, for they hold a state."""
-    if not model.compiled or model._compile_loss is None:
-        return {}
-    metrics = (model.get_compile_config() or {}).get("metrics")
-    settings = {"loss": model._compile_loss._user_loss, "metrics": keras.saving.deserialize_keras_object(metrics)}
-    return {name: value for name, value in settings.items() if value is not None}
+def _has_its_own_loss(model: keras.Model) -> bool:
+    """Whether a `train_step` of the user's makes up the loss: the model is compiled without one."""
+    return model.compiled and model._compile_loss is None

@@ -130,6 +130,8 @@ def chosen_compilation(
     metrics: Any,
     smoothing: float,
     jit_compile: bool | str | None,
+    loss_weights: Any = None,
+    weighted_metrics: Any = None,
 ) -> Compilation:
     """Combines what the user asked for with what the model was compiled with and what fits its outputs."""
     was = model.compiled
@@ -137,16 +139,18 @@ def chosen_compilation(
         loss = model.loss
         metrics = metrics if metrics is not None else _of(model._compile_metrics, "_user_metrics")
     elif loss is None:
-        loss, fitting = fitting_loss(model, source.label_spec, smoothing)
+        loss, fitting = fitting_loss(model, source.label_spec, smoothing, source.first_labels)
         metrics = metrics if metrics is not None else fitting
     elif smoothing:
         raise InvalidArgument("`label_smoothing` applies to the loss that is chosen for you: give it to `loss` itself.")
+    weights = _of(model._compile_loss, "_user_loss_weights") if was else None
+    weighted = _of(model._compile_metrics, "_user_weighted_metrics") if was else None
     return Compilation(
         optimizer=options.make(getattr(model, "optimizer", None) if was else None),
         loss=loss,
-        loss_weights=_of(model._compile_loss, "_user_loss_weights") if was else None,
+        loss_weights=weights if loss_weights is None else loss_weights,
         metrics=metrics,
-        weighted_metrics=_of(model._compile_metrics, "_user_weighted_metrics") if was else None,
+        weighted_metrics=weighted if weighted_metrics is None else weighted_metrics,
         run_eagerly=model.run_eagerly if was else False,
         steps_per_execution=model.steps_per_execution if was else 1,
         jit_compile=_jit(model.jit_compile if was else None, jit_compile),
@@ -164,6 +168,32 @@ def _jit(compiled_with: bool | None, asked: bool | str | None) -> bool | str:
 
 def _of(part: Any, name: str) -> Any:
     return getattr(part, name, None)
+
+
+def compiled_settings(model: keras.Model) -> dict[str, Any]:
+    """Loss, metrics and weights that `model` was compiled with; metrics are copies, for they hold a state."""
+    if not model.compiled:
+        return {}
+    loss, metrics = model._compile_loss, model._compile_metrics
+    found = {
+        "loss": _of(loss, "_user_loss"),
+        "loss_weights": _of(loss, "_user_loss_weights"),
+        "metrics": keras.tree.map_structure(_fresh_metric, _of(metrics, "_user_metrics")),
+        "weighted_metrics": keras.tree.map_structure(_fresh_metric, _of(metrics, "_user_weighted_metrics")),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def takes_class_ids(model: keras.Model, loss: Any = None) -> bool:
+    """Whether labels that name classes are to be ids: for `loss`, else for what `model` is compiled with."""
+    loss = loss if loss is not None else compiled_settings(model).get("loss")
+    if isinstance(loss, dict | list | tuple) and len(loss) == 1:
+        loss = next(iter(loss.values() if isinstance(loss, dict) else loss))
+    if loss is None:
+        outputs = getattr(model, "outputs", None) or []
+        return len(outputs) != 1 or outputs[0].shape[-1] != 1
+    name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")
+    return "sparse" in str(name)
 
 
 def _inner(made: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

@@ -35,6 +35,10 @@ class Feed:
         element = self.train.element_spec
         return element[1] if isinstance(element, tuple) and len(element) > 1 else None
 
+    def first_labels(self) -> Any:
+        """The labels of one batch, of the validation split if there is one: reading `train` moves its shuffling on."""
+        return next(iter(self.train if self.validation is None else self.validation))[1]
+
     def epochs_from(self, epoch: int, batch: int) -> tf.data.Dataset:
         """The dataset whose next iteration goes on at `batch` of `epoch`, as if everything before had been read.
 

@@ -30,6 +30,8 @@ def fit(
     optimizer: str | keras.optimizers.Optimizer | None = None,
     loss: Any = None,
     metrics: Any = None,
+    loss_weights: Any = None,
+    weighted_metrics: Any = None,
     learning_rate: float | None = None,
     schedule: str | keras.optimizers.schedules.LearningRateSchedule | None = None,
     warmup: float = 0.0,
@@ -72,7 +74,7 @@ def fit(
         precision: "float32", "mixed_float16" (with dynamic loss scaling) or "mixed_bfloat16", for this training
             only: the model computes as before afterwards. None changes nothing.
         optimizer: a name that `tfbig.training.optimizer` takes, or an optimizer.
-        loss, metrics: as for Keras `compile`.
+        loss, metrics, loss_weights, weighted_metrics: as for Keras `compile`.
         learning_rate: the highest learning rate.
         schedule: "constant", "cosine", "linear", "exponential", or a Keras schedule.
         warmup: share of the training in [0, 1), or batches, in which the learning rate rises from zero.
@@ -142,7 +144,15 @@ def fit(
         steps=source.steps and source.steps * epochs,
     )
     compilation = chosen_compilation(
-        model, options, source, loss=loss, metrics=metrics, smoothing=label_smoothing, jit_compile=jit_compile
+        model,
+        options,
+        source,
+        loss=loss,
+        metrics=metrics,
+        loss_weights=loss_weights,
+        weighted_metrics=weighted_metrics,
+        smoothing=label_smoothing,
+        jit_compile=jit_compile,
     )
     return Run(
         feed=source,

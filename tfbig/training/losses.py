@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -53,17 +54,20 @@ class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
         return {**super().get_config(), "smoothing": self.smoothing, "from_logits": self.from_logits}
 
 
-def fitting_loss(model: keras.Model, y_spec: Any, smoothing: float = 0.0) -> tuple[Any, list[Any]]:
+def fitting_loss(
+    model: keras.Model, y_spec: Any, smoothing: float = 0.0, batch: Callable[[], Any] | None = None
+) -> tuple[Any, list[Any]]:
     """Chooses loss and metrics from the model's output and the labels.
 
-    Whole-number labels against one sigmoid output: binary cross-entropy. Whole-number labels against several
-    outputs: sparse categorical cross-entropy, with logits unless the last activation is softmax. Labels with as
-    many non-whole entries as outputs: categorical or binary cross-entropy after softmax or sigmoid, else the mean
-    squared error.
+    Labels against one sigmoid: binary cross-entropy. Whole-number labels against one other output: the same from logits
+    if they are 0 and 1, else the mean squared error. Whole-number labels against several outputs: sparse categorical
+    cross-entropy, with logits unless the last activation is softmax. Labels with as many non-whole entries as outputs:
+    categorical or binary cross-entropy after softmax or sigmoid, else the mean squared error.
 
     Args:
         y_spec: shape and dtype of a batch of labels.
         smoothing: label smoothing of the cross-entropies, in [0, 1).
+        batch: gives the labels of a batch, where their type does not say enough.
 
     Returns:
         The loss and the names of the metrics.
@@ -79,12 +83,13 @@ def fitting_loss(model: keras.Model, y_spec: Any, smoothing: float = 0.0) -> tup
             "Pass loss='mse', a dictionary by output name, or compile the model."
         )
     activation, width = last_activation(model) or _activation_in_values(model), outputs[0].shape[-1]
-    whole = tf.as_dtype(tf.nest.flatten(y_spec)[0].dtype).is_integer
-    per_class = y_spec.shape.rank == len(outputs[0].shape) and y_spec.shape[-1] == width
-    if width == 1 and (activation == "sigmoid" or whole):
+    (spec,) = tf.nest.flatten(y_spec)
+    whole = tf.as_dtype(spec.dtype).is_integer
+    per_class = spec.shape.rank == len(outputs[0].shape) and spec.shape[-1] == width
+    if width == 1 and (activation == "sigmoid" or (whole and _are_binary(batch))):
         binary = keras.losses.BinaryCrossentropy(from_logits=activation != "sigmoid", label_smoothing=smoothing)
         return binary, [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.5 if activation == "sigmoid" else 0)]
-    if whole and not (per_class and width > 1):
+    if whole and width > 1 and not per_class:
         return _sparse(activation != "softmax", smoothing), ["accuracy"]
     if activation == "softmax":
         return keras.losses.CategoricalCrossentropy(label_smoothing=smoothing), ["accuracy"]
@@ -117,11 +122,16 @@ def _activation_in_values(model: keras.Model) -> str | None:
         return None
     random = np.random.default_rng(0)
     made = [random.uniform(size=shape).astype(t.dtype) for shape, t in zip(shapes, model.inputs, strict=True)]
-    feed = keras.tree.pack_sequence_as(model.input, made) if len(made) > 1 else made[0]
-    scores = keras.ops.convert_to_numpy(model(feed, training=False))
+    feed = made[0] if isinstance(model, keras.Sequential) else keras.tree.pack_sequence_as(model.input, made)
+    (outputs,) = keras.tree.flatten(model(feed, training=False))
+    scores = keras.ops.convert_to_numpy(outputs)
     if scores.shape[-1] > 1 and scores.min() >= 0 and np.allclose(scores.sum(axis=-1), 1.0, atol=1e-3):
         return "softmax"
     return None
+
+
+def _are_binary(batch: Callable[[], Any] | None) -> bool:
+    return batch is None or bool(np.isin(np.asarray(tf.nest.flatten(batch())[0]), (0, 1)).all())
 
 
 def _sparse(from_logits: bool, smoothing: float) -> keras.losses.Loss:

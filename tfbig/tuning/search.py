@@ -25,6 +25,7 @@ from tfbig.pipeline.compress import identity, settled
 from tfbig.pipeline.result import Delivery
 from tfbig.report.environment import environment
 from tfbig.report.report import Report, Row
+from tfbig.training.compilation import takes_class_ids
 from tfbig.tuning.as_keras3 import as_keras3
 from tfbig.tuning.budget import Budget
 from tfbig.tuning.folder import Folder
@@ -106,7 +107,7 @@ def search(
         raise unknown("algorithm", algorithm, ALGORITHMS)
     check_metrics(metric)
     model = as_keras3(model)
-    splits = _splits(model, data, seed)
+    splits = _splits(model, data, seed, takes_class_ids(model, loss))
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss}
     settings = settled(model, splits, settings)
     delivery = Delivery(metric, {})
@@ -306,8 +307,9 @@ def _reasons(trials: Sequence[Trial], screen: Screen) -> str:
     return "\n".join(["No trial was worth running. The reasons:", *lines])
 
 
-def _splits(model: keras.Model, data: Any, seed: int) -> Data:
-    splits = data_stage.load(data, seed=seed) if isinstance(data, str | os.PathLike) else _given(data)
+def _splits(model: keras.Model, data: Any, seed: int, ids: bool) -> Data:
+    named = isinstance(data, str | os.PathLike)
+    splits = data_stage.load(data, seed=seed, ids=ids) if named else _given(data, ids)
     data_stage.check_fits(model, splits)
     if splits.validation is None:
         raise InvalidData(
@@ -317,10 +319,10 @@ def _splits(model: keras.Model, data: Any, seed: int) -> Data:
     return splits
 
 
-def _given(data: Any) -> Data:
+def _given(data: Any, ids: bool) -> Data:
     if isinstance(data, Mapping):
         data = SimpleNamespace(**data)
-    return data_stage.load(data)
+    return data_stage.load(data, ids=ids)
 
 
 def _check(trials: object, epochs: Sequence[int], optimizer: Any, learning_rate: float | None) -> None:

@@ -153,7 +153,7 @@ class WeightsSeenThrough:
             if value is not None and id(variable) not in self.replaced:
                 variable.assign(value)
         for loss in self.scope.losses:
-            model.add_loss(loss)
+            keras.Layer.add_loss(model, loss)  # A Functional model's own refuses, though its layers may have losses.
         for machine in self.machines:
             machine.end_step(self.training)
 

@@ -6,7 +6,7 @@ import fnmatch
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from tfbig.compression.native.inference import (
 from tfbig.compression.native.prepared import Prepared
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.techniques.quantize import Quantize
-from tfbig.errors import InvalidArgument, InvalidData, InvalidModel, nearest, unknown
+from tfbig.errors import InvalidArgument, InvalidModel, nearest, unknown
+from tfbig.exporters.calibration_samples import calibration_samples
 from tfbig.exporters.inference_graph import (
     input_specs,
     output_names,
@@ -39,7 +40,6 @@ from tfbig.isolation import run_isolated
 suffixes = (".tflite",)
 _STATIC = ("int8", "int16x8", "int4")
 _SCHEMES = (*_STATIC, "dynamic", "float16", "weight_only_int8", "weight_only_int4")
-_CALIBRATION_SAMPLES = 128
 _PROBES = 4  # of a quantized file: a class that flips by rounding in one of them does not make it useless.
 _SPARSE_FROM = 0.5  # Below this share of zeros the indices of a sparse encoding outweigh what it leaves out.
 _RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
@@ -224,39 +224,6 @@ def _as_trained(model: Prepared, machine: Quantizing, quantize: str | None) -> d
         "float_layers": float_layers(model),
         "whole_layers": whole_layers(model),
     }
-
-
-def calibration_samples(
-    model: keras.Model, calibration: Any, limit: int = _CALIBRATION_SAMPLES
-) -> list[dict[str, np.ndarray]]:
-    """Up to `limit` single examples from a batched dataset, an array or a list of arrays, by input name."""
-    specs = input_specs(model, 1)
-    samples: list[dict[str, np.ndarray]] = []
-    for batch in _batches(calibration):
-        arrays = [np.asarray(part) for part in keras.tree.flatten(batch)]
-        if len(arrays) != len(specs) or any(a.shape[1:] != s.shape[1:] for a, s in zip(arrays, specs, strict=False)):
-            raise InvalidData(
-                f"`calibration` must give inputs of shape {[tuple(s.shape[1:]) for s in specs]} behind the batch axis, "
-                f"received {[a.shape[1:] for a in arrays]}."
-            )
-        for row in range(len(arrays[0])):
-            samples.append(
-                {s.name: a[row : row + 1].astype(s.dtype.as_numpy_dtype) for s, a in zip(specs, arrays, strict=True)}
-            )
-            if len(samples) == limit:
-                return samples
-    if not samples:
-        raise InvalidData("`calibration` is empty. Give at least a few dozen typical inputs.")
-    return samples
-
-
-def _batches(calibration: Any) -> Iterable[Any]:
-    if hasattr(calibration, "element_spec"):
-        labelled = isinstance(calibration.element_spec, tuple) and len(calibration.element_spec) > 1
-        return (element[0] if labelled else element for element in calibration)
-    if isinstance(calibration, tuple) and len(calibration) == 2:
-        calibration = calibration[0]
-    return [calibration]
 
 
 def _is_sparse(model: keras.Model) -> bool:

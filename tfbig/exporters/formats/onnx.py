@@ -12,8 +12,8 @@ import numpy as np
 from tfbig.compression.native.inference import float_layers, quantizing_machine, ranges_at_points
 from tfbig.compression.techniques.quantize import Quantize
 from tfbig.errors import InvalidArgument, InvalidModel, unknown
+from tfbig.exporters.calibration_samples import calibration_samples
 from tfbig.exporters.extras import require
-from tfbig.exporters.formats.litert import calibration_samples
 from tfbig.exporters.inference_graph import input_specs, probe_inputs, reference_outputs, save_inference_graph
 from tfbig.exporters.verification import check_outputs
 from tfbig.isolation import run_isolated
