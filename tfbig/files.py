@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfbig.errors import OutputExists
+from tfbig.errors import InvalidFile, OutputExists
 
 
 @contextlib.contextmanager
@@ -48,6 +48,19 @@ def atomic_files(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator
             refuse_existing(target.with_name(file.name), overwrite)
         for file in made:  # What others belong to comes last: when it is there, all are.
             _put(file, target.with_name(file.name))
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Makes the folder that `path` will be in, and raises `InvalidFile` unless something can be written there.
+
+    For what comes at the end of long work, and would be lost with it.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise InvalidFile(f"`{target}` cannot be written: {error.strerror}. Choose another folder.") from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 @contextlib.contextmanager
@@ -25,8 +25,34 @@ def only_our_words(*, json: bool) -> Iterator[None]:
     for library in ("tensorflow", "absl"):
         logging.getLogger(library).setLevel(logging.ERROR)
     with _native_stderr_aside(), _our_warnings():
-        with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+        with contextlib.redirect_stdout(sys.stderr if json else _ToTheEnd(sys.stdout)):  # type: ignore[type-var]
             yield
+
+
+class _ToTheEnd:
+    """Standard output that lets the work go on when its reader, such as `head`, has seen enough."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._going_on():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._going_on():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfbig.compression.structure.graph import is_graph
-from tfbig.errors import InvalidData
+from tfbig.errors import InvalidArgument, InvalidData
 from tfbig.exporters.inference_graph import input_specs
 
 _SAMPLES = 128
@@ -43,6 +43,15 @@ def calibration_samples(model: keras.Model, calibration: Any, limit: int = _SAMP
     if not samples:
         raise InvalidData("`calibration` is empty. Give at least a few dozen typical inputs.")
     return samples
+
+
+def no_calibration(quantize: str | None) -> InvalidArgument:
+    """The error to raise where there is none."""
+    return InvalidArgument(
+        f"`quantize='{quantize}'` needs `calibration`: data that shows how large the activations get. Give a dataset, "
+        "e.g. calibration=data.train (on the command line --data), or train with "
+        f"tfbig.Quantize('{quantize}')."
+    )
 
 
 def _rows(count: int, wanted: int) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName, check_op_quantization_config
 
+from tfbig.compression.native.affine import TOO_COARSE
 from tfbig.exporters.calibration import calibrate
 from tfbig.exporters.embedding_lookups import as_embedding_lookups
 from tfbig.exporters.litert_layers import FloatFile
@@ -42,6 +43,7 @@ _QUIET = {"enable_progress_report": False, "enable_progress_bar": False}
 _RECURRENT = "the model is recurrent, and rounding errors of 8 bits would pile up from step to step"
 _CHOSEN = {
     "float": "its layer was named to stay float",
+    "float_columns": TOO_COARSE,
     "dynamic": "its layer was named to have integer weights only (dynamic range)",
     "weight_only_int8": "its layer was named to have integer weights only",
     "weight_only_int4": "its layer was named to have integer weights only",
@@ -83,7 +85,8 @@ def quantize(
         integer_io: make inputs and outputs integers too.
         method: of choosing ranges from `samples`, one of `calibrations`.
         repairs: what is done to the float file first, names of `repairs`; each knows its place in the order.
-        schemes: globs of layer names, and how their ops are quantized instead: "float", or a scheme.
+        schemes: globs of layer names, and how their ops are quantized instead: "float" ("float_columns" for tables that
+            are too coarse as integers), or a scheme.
     """
     samples = list(samples)
     content = _repaired(content, repairs, samples, _STATIC_BITS[scheme][0], schemes or {}) if repairs else content
@@ -227,7 +230,7 @@ def _add_other_schemes(engine: quantizer.Quantizer, others: Mapping[str, str]) -
         if scheme in _STATIC_BITS:
             weight_bits, activation_bits = _STATIC_BITS[scheme]
             engine.add_static_config(exactly, _ALL, activation_num_bits=activation_bits, weight_num_bits=weight_bits)
-        elif scheme != "float":
+        elif scheme not in ("float", "float_columns"):
             _add_weight_scheme(engine, scheme, exactly)
 
 

@@ -122,12 +122,13 @@ class KerasTensors:
 
 
 def _owners(model: keras.Model) -> dict[int, str]:
-    """The name of the layer with weights, for each such layer and for each of its weight tensors."""
+    """The name of the layer that recipes can exempt, for each such layer and for each of its weight tensors."""
+    tables = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Normalization)]
+    found = {id(layer): layer.name for layer in tables}
     try:
         kernels = compressible_kernels(model, min_size=1)
-    except InvalidModel:  # Nothing has weights: then nothing can be named.
-        return {}
-    found = {}
+    except InvalidModel:  # Nothing else has weights.
+        return found
     for kernel in kernels:
         layer = kernel.layer
         same = {id(k.layer) for k in kernels if k.layer.name == layer.name}

@@ -72,7 +72,7 @@ def feed(
         steps_per_epoch: length of an epoch, for data that does not end or not there.
 
     Raises:
-        InvalidArgument: data of a kind that nothing here reads.
+        InvalidArgument: data of a kind that nothing here reads, or class weights for several labels.
         InvalidData: empty data, or arrays of different lengths.
     """
     if hasattr(data, "train"):
@@ -80,11 +80,21 @@ def feed(
         data = data.train
     train = _dataset(data, "data", batch_size, seed if shuffle else None)
     if class_weight:
+        _check_one_label(train)
         train = train.map(_Weighting(class_weight), num_parallel_calls=tf.data.AUTOTUNE)
     validation = None if validation_data is None else _dataset(validation_data, "validation_data", batch_size, None)
     if steps_per_epoch is not None:
         return Feed(train.repeat(), steps_per_epoch, validation, endless=True)
     return Feed(train, _length(train), validation)
+
+
+def _check_one_label(train: tf.data.Dataset) -> None:
+    labels = len(tf.nest.flatten(train.element_spec[1]))
+    if labels > 1:
+        raise InvalidArgument(
+            f"`class_weight` is for data with one label for each sample, received {labels}. Give sample weights "
+            "instead, (x, y, sample_weight), one for each output."
+        )
 
 
 def _length(dataset: tf.data.Dataset) -> int | None:

@@ -11,7 +11,7 @@ import yaml
 from tfbig.cli import options
 from tfbig.cli.terminal import verbosity
 from tfbig.errors import InvalidArgument
-from tfbig.files import refuse_existing
+from tfbig.files import check_writable, refuse_existing
 
 HELP = "build a model by name, train it, and save it as .keras"
 EXAMPLE = "tfbig train resnet --data fashion_mnist --set depth=8 --epochs 8 --out resnet8.keras"
@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = _settings(arguments.set)
     if Path(arguments.out).suffix != ".keras":
         raise InvalidArgument(f"`--out` must be the name of a .keras file, received '{arguments.out}'.")
+    check_writable(arguments.out)
     import keras
 
     import tfbig

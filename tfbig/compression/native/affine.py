@@ -8,6 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+TOO_COARSE = "the columns that are normalized differ more in scale than the integers of one range can show"
+_SPREAD = 3  # standard deviations to either side that a column takes up
+_FEWEST = 4  # integers that a standard deviation of a column needs at least
+
 
 def is_affine(layer: Any, rank: int) -> bool:
     """Whether `layer` acts on the last axis of a tensor of `rank`, one factor and one offset for each channel."""
@@ -17,6 +21,19 @@ def is_affine(layer: Any, rank: int) -> bool:
         axes = (layer.axis,) if isinstance(layer.axis, int) else tuple(layer.axis or ())
         return axes in ((-1,), (rank - 1,))
     return False
+
+
+def is_too_coarse(layer: Any, bits: int) -> bool:
+    """Whether integers of one range for all columns of a Normalization's input are too few for the narrowest column.
+
+    Tables have columns such as an age beside an income: what is one step for the income is the whole age.
+    """
+    if not isinstance(layer, keras.layers.Normalization):
+        return False
+    scale, offset = (np.asarray(each, np.float64) for each in scale_and_offset(layer))
+    means, deviations = -offset / scale, 1 / np.abs(scale)
+    low, high = (means - _SPREAD * deviations).min(), (means + _SPREAD * deviations).max()
+    return bool(max(high, 0) - min(low, 0) > 2**bits * deviations.min() / _FEWEST)
 
 
 def scale_and_offset(layer: Any) -> tuple[tf.Tensor, tf.Tensor]:

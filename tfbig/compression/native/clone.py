@@ -61,15 +61,25 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
             model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
         except (NotImplementedError, TypeError, ValueError) as error:
             raise InvalidModel(
-                f"`model` cannot be rebuilt from its configuration: {first_line(error)} Give every custom layer a "
-                "get_config() that returns all arguments of __init__, and register it with "
-                "@keras.saving.register_keras_serializable()."
+                f"`model` cannot be rebuilt from its configuration: {first_line(error)} {_mend(error)}"
             ) from error
     if not model.built:
         raise InvalidModel(
             f"`model` '{model.name}' cannot be rebuilt with its weights: {_why_not_built(config, model)}"
         )
     return model
+
+
+def _mend(error: Exception) -> str:
+    if "Could not interpret activation function" in str(error):
+        return (
+            "An activation is a lambda, or a function that Keras cannot find by its name. Give the layer a named "
+            "function with @keras.saving.register_keras_serializable() on it."
+        )
+    return (
+        "Give every custom layer a get_config() that returns all arguments of __init__, and register it with "
+        "@keras.saving.register_keras_serializable()."
+    )
 
 
 @contextlib.contextmanager

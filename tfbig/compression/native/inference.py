@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfbig.compression.native.affine import as_convolution, scale_and_offset
+from tfbig.compression.native.affine import TOO_COARSE, as_convolution, scale_and_offset
 from tfbig.compression.native.graph import Step
 from tfbig.compression.native.points import FLOAT_BY_CHOICE, Point, kind_of
 from tfbig.compression.native.precision import in_float32, is_cast_to_half
@@ -120,6 +120,8 @@ def float_layers(model: Prepared) -> dict[str, str]:
 
 def _why_float(step: Step, exempt: frozenset[int]) -> str | None:
     kind = type(step.operation).__name__
+    if id(step.operation) in exempt and kind == "Normalization":
+        return TOO_COARSE
     if id(step.operation) in exempt:
         return f"the layer '{step.name}' was named in Quantize(exempt=...)"
     if kind in FLOAT_BY_CHOICE:

@@ -96,8 +96,12 @@ def shares_values(weights: np.ndarray) -> bool:
 
 def matches(pattern: str, kernel: Kernel) -> bool:
     """Whether a per-layer pattern means this kernel: a layer type, or a glob on the layer's name or path."""
-    names = (type(kernel.layer).__name__, kernel.layer.name, kernel.layer.path, kernel.name)
-    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+    return names_layer(pattern, kernel.layer) or fnmatch.fnmatchcase(kernel.name, pattern)
+
+
+def names_layer(pattern: str, layer: keras.layers.Layer) -> bool:
+    """Whether a per-layer pattern means this layer: its type, or a glob on its name or path."""
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (type(layer).__name__, layer.name, layer.path))
 
 
 def check_patterns(argument: str, patterns: list[str], kernels: list[Kernel]) -> None:

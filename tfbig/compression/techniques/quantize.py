@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import keras
 
+from tfbig.compression.native.affine import is_too_coarse
 from tfbig.compression.native.clone import check_keras_model, clone
 from tfbig.compression.native.clustering import Clustering
-from tfbig.compression.native.kernels import check_patterns, compressible_kernels, matches
+from tfbig.compression.native.kernels import check_patterns, compressible_kernels, matches, names_layer
 from tfbig.compression.native.machine import Machine
 from tfbig.compression.native.prepared import check_prepared, is_prepared_with, prepare
 from tfbig.compression.native.preserving import has_clusters
@@ -84,8 +85,12 @@ class Quantize(TwoEngines):
 
     def machine(self, model: keras.Model) -> Machine:
         kernels = compressible_kernels(model, min_size=1)
-        check_patterns("exempt", list(self.exempt), kernels)
+        tables = [x for x in model._flatten_layers() if isinstance(x, keras.layers.Normalization)]
+        float_tables = [x for x in tables if any(names_layer(pattern, x) for pattern in self.exempt)]
+        others = [p for p in self.exempt if not any(names_layer(p, x) for x in float_tables)]
+        check_patterns("exempt", others, kernels)
         exempt = frozenset(id(k.layer) for k in kernels if any(matches(p, k) for p in self.exempt))
+        exempt |= {id(layer) for layer in float_tables}
         weight_bits, activation_bits = _BITS[self.dtype]
         return Quantizing(
             model,
@@ -109,7 +114,9 @@ class Quantize(TwoEngines):
         keep = Preserve()
         if self.preserve and not is_prepared_with(keep, model) and keep.applies_to(model):
             model = keep.prepare(model)
-        return prepare(dataclasses.replace(self, one_scale=self._sharing(model)), model)
+        layers = [layer for layer in model._flatten_layers() if is_too_coarse(layer, _BITS[self.dtype][1])]
+        exempt = (*self.exempt, *(layer.name for layer in layers if layer.name not in self.exempt))
+        return prepare(dataclasses.replace(self, one_scale=self._sharing(model), exempt=exempt), model)
 
     def _sharing(self, model: keras.Model) -> list[bool]:
         if _BITS[self.dtype][0] < 8:

@@ -32,10 +32,10 @@ def write(
     facts = litert.write(model, file, quantize=quantize, calibration=calibration, sparse=False)
     content = file.read_bytes()
     file.unlink()
-    name = re.sub(r"\W", "_", path.stem)
+    name = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
     name = f"model_{name}" if name[0].isdigit() else name
-    path.write_text(_source(content, name, path), encoding="ascii")
-    path.with_suffix(".h").write_text(_header(name), encoding="ascii")
+    path.write_text(_source(content, name, path), encoding="utf-8")
+    path.with_suffix(".h").write_text(_header(name), encoding="utf-8")
     return facts
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfbig.compression.native.affine import is_too_coarse
 from tfbig.compression.native.inference import (
     float_layers,
     quantizing_machine,
@@ -24,7 +25,7 @@ from tfbig.compression.native.prepared import Prepared
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.techniques.quantize import Quantize
 from tfbig.errors import InvalidArgument, InvalidModel, nearest, unknown
-from tfbig.exporters.calibration_samples import calibration_samples
+from tfbig.exporters.calibration_samples import calibration_samples, no_calibration
 from tfbig.exporters.inference_graph import (
     input_specs,
     output_names,
@@ -38,7 +39,8 @@ from tfbig.exporters.verification import check_outputs
 from tfbig.isolation import run_isolated
 
 suffixes = (".tflite",)
-_STATIC = ("int8", "int16x8", "int4")
+_ACTIVATION_BITS = {"int8": 8, "int16x8": 16, "int4": 8}
+_STATIC = tuple(_ACTIVATION_BITS)
 _SCHEMES = (*_STATIC, "dynamic", "float16", "weight_only_int8", "weight_only_int4")
 _PROBES = 4  # of a quantized file: a class that flips by rounding in one of them does not make it useless.
 _SPARSE_FROM = 0.5  # Below this share of zeros the indices of a sparse encoding outweigh what it leaves out.
@@ -170,7 +172,8 @@ def _quantization(model: keras.Model, quantize: str | PostTraining | None, calib
                 f"'{model.name}' is another. Give quantize='{quantize.dtype}' or nothing."
             )
         _check_schemes(quantize.schemes or {}, model)
-        return {**how, **quantize.options()}
+        options = quantize.options()
+        return {**how, **options, "schemes": {**how.get("schemes", {}), **options["schemes"]}}
     if quantize is not None and quantize not in _SCHEMES:
         raise unknown("value of `quantize`", quantize, _SCHEMES)
     if (by_tfmot := as_trained(model, quantize)) is not None:
@@ -183,11 +186,10 @@ def _quantization(model: keras.Model, quantize: str | PostTraining | None, calib
     if _is_recurrent(model):
         return {"scheme": "hybrid"}
     if calibration is None:
-        raise InvalidArgument(
-            f"`quantize='{quantize}'` needs `calibration`: data that shows how large the activations get. Give a "
-            f"dataset, e.g. calibration=data.train, or train with tfbig.Quantize('{quantize}')."
-        )
-    return {"scheme": quantize, "samples": calibration_samples(model, calibration)}
+        raise no_calibration(quantize)
+    coarse = [layer.name for layer in model._flatten_layers() if is_too_coarse(layer, _ACTIVATION_BITS[quantize])]
+    samples = calibration_samples(model, calibration)
+    return {"scheme": quantize, "samples": samples, "schemes": dict.fromkeys(coarse, "float_columns")}
 
 
 def _check_schemes(schemes: Mapping[str, str], model: keras.Model) -> None:

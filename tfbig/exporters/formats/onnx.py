@@ -12,7 +12,7 @@ import numpy as np
 from tfbig.compression.native.inference import float_layers, quantizing_machine, ranges_at_points
 from tfbig.compression.techniques.quantize import Quantize
 from tfbig.errors import InvalidArgument, InvalidModel, unknown
-from tfbig.exporters.calibration_samples import calibration_samples
+from tfbig.exporters.calibration_samples import calibration_samples, no_calibration
 from tfbig.exporters.extras import require
 from tfbig.exporters.inference_graph import input_specs, probe_inputs, reference_outputs, save_inference_graph
 from tfbig.exporters.verification import check_outputs
@@ -78,10 +78,7 @@ def _quantization(model: keras.Model, quantize: str | None, calibration: Any) ->
         return None
     if machine is None:
         if calibration is None:
-            raise InvalidArgument(
-                f"`quantize='{quantize}'` needs `calibration`: data that shows how large the activations get. Give a "
-                f"dataset, e.g. calibration=data.train, or train with tfbig.Quantize('{quantize}')."
-            )
+            raise no_calibration(quantize)
         return {"samples": calibration_samples(model, calibration)}
     technique = next(t for t in model.preparation.techniques if isinstance(t, Quantize))
     if technique.dtype != "int8" or machine.graph is None:
