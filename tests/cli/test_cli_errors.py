@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tfbig.cli.terminal import _ToTheEnd
+
 USAGE, FAILED = 2, 1
 
 
@@ -247,3 +249,21 @@ def test_other_commands(tfbig_command, model_file, tmp_path, arguments, code, te
     outcome = tfbig_command(*[model_file if a == "MODEL" else a for a in arguments])
     assert re.search(f"^tfbig: .*{text}", outcome.err), outcome.err
     assert (outcome.code, outcome.out, os.listdir(tmp_path)) == (code, "", [])
+
+
+def test_a_reader_that_has_seen_enough_stops_no_work():
+    reading, writing = os.pipe()
+    with open(writing, "w", buffering=1, encoding="utf-8") as stream:
+        output = _ToTheEnd(stream)
+        output.write("first\n")
+        assert os.read(reading, 20) == b"first\n" and not output.isatty()
+        os.close(reading)
+        for _ in range(3):
+            assert output.write("more\n") == 5
+            output.flush()
+
+
+def test_train_finds_out_before_training_that_it_cannot_write(tfbig_command, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    outcome = tfbig_command("train", "mlp", "--data", "digits", "--epochs", 1, "--out", tmp_path / "file" / "m.keras")
+    assert outcome.code == 1 and "m.keras` cannot be written: " in outcome.err and "Epoch" not in outcome.out

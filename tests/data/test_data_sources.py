@@ -221,5 +221,14 @@ def test_image_size_is_refused_for_vectors(specs):
 
 
 def test_exported_names():
-    assert tfbig.data.__all__ == ["Data", "DataSpec", "Tokenizer", "augmentation", "check_fits", "load", "names", "splits"]
+    assert tfbig.data.__all__ == [
+        "Data",
+        "DataSpec",
+        "Tokenizer",
+        "augmentation",
+        "check_fits",
+        "load",
+        "names",
+        "splits",
+    ]
     assert all(hasattr(tfbig.data, name) for name in tfbig.data.__all__)

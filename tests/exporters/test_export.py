@@ -104,7 +104,11 @@ def test_calibration_in_every_form(small_model, digits_arrays, tmp_path):
 @pytest.mark.parametrize(
     ("calibration", "kind", "text"),
     [
-        (None, InvalidArgument, "`quantize='int8'` needs `calibration`: .*e.g. calibration=data.train .on the command line --data., or train"),
+        (
+            None,
+            InvalidArgument,
+            "needs `calibration`: .*calibration=data.train .on the command line --data., or train",
+        ),
         (np.zeros((5, 7, 8, 1)), InvalidData, r"must give inputs of shape \[\(8, 8, 1\)\] .*received \[\(7, 8, 1\)\]"),
         (np.zeros((0, 8, 8, 1)), InvalidData, "`calibration` is empty. Give at least a few dozen typical inputs."),
     ],

@@ -165,3 +165,11 @@ def test_weights_in_other_files_are_not_followed(small_model, tmp_path):
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(InvalidFile, match="keeps weights in other files .* which tfbig does not follow"):
         tfbig.measure(tmp_path / "m.onnx")
+
+
+def test_grouped_convolutions_are_operations_too(tmp_path):
+    inputs = keras.Input((6, 6, 4))
+    model = keras.Model(inputs, layers.Conv2D(8, 3, groups=2)(inputs))
+    x = np.random.default_rng(0).normal(size=(3, 6, 6, 4)).astype("float32")
+    found = outputs(tfbig.export(model, tmp_path / "m.onnx"), x)
+    np.testing.assert_allclose(np.reshape(found, (3, 4, 4, 8)), model.predict(x, verbose=0), atol=1e-5)

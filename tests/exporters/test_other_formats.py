@@ -50,6 +50,9 @@ def test_c_names_are_names_of_c(small_model, tmp_path):
     path = tfbig.export(small_model, tmp_path / "8-bit net.cc")
     assert "const unsigned char model_8_bit_net_data[]" in path.read_text()
     assert '#include "8-bit net.h"' in path.read_text()
+    path = tfbig.export(small_model, tmp_path / "größe.cc")
+    text = path.read_text(encoding="utf-8")
+    assert "const unsigned char gr__e_data[]" in text and '#include "größe.h"' in text
 
 
 def test_files_that_come_along_are_not_overwritten_either(small_model, tmp_path):

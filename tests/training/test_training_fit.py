@@ -269,3 +269,8 @@ def test_no_obvious_loss():
     model = keras.Model(x, [layers.Dense(1)(x), layers.Dense(2)(x)])
     with pytest.raises(InvalidModel, match="`loss` must be given for model"):
         fit(model, (X, Y), verbose=0)
+
+
+def test_class_weights_are_for_one_label():
+    with pytest.raises(InvalidArgument, match="`class_weight` is for data with one label for each sample, received 2."):
+        tfbig.training.feed.feed((X, (Y, Y)), class_weight={0: 2.0})

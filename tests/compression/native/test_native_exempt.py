@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -94,3 +95,53 @@ def test_rows_of_a_table_are_rounded_before_what_is_added(tmp_path):
 def test_schemes_after_training_find_the_last_layer_too(layer, expected, tmp_path):
     quantize = PostTraining("int8", schemes={layer: "float"})
     assert float_matrices(tfbig.export(mlp(), tmp_path / "m.tflite", quantize=quantize, calibration=X)) == [expected]
+
+
+def table(scales: list[float]) -> tuple[keras.Model, np.ndarray]:
+    """A network on raw columns of such standard deviations, each around three of them."""
+    keras.utils.set_random_seed(0)
+    columns = np.random.default_rng(0).normal(3, 1, (256, len(scales))) * scales
+    norm = layers.Normalization(name="norm")
+    norm.adapt(columns)
+    inputs = keras.Input((len(scales),))
+    x = layers.Dense(16, activation="relu", name="hidden")(norm(inputs))
+    return keras.Model(inputs, layers.Dense(3, name="out")(x)), columns.astype("float32")
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["trained", "after training"])
+@pytest.mark.parametrize(
+    ("scales", "dtype", "is_float"),
+    [([20.0, 20_000.0, 0.3], "int8", True), ([1.0, 1e6], "int16x8", True), ([50.0, 60.0, 70.0], "int8", False)],
+    ids=["table", "int16x8", "pixels"],
+)
+def test_columns_of_very_different_scale_are_normalized_in_float(scales, dtype, is_float, trained, tmp_path):
+    model, x = table(scales)
+    if trained:
+        network = tfbig.Quantize(dtype).prepare(model)
+        network(x, training=True)
+        assert network.preparation.techniques[-1].exempt == (("norm",) if is_float else ())
+        file = tfbig.export(tfbig.Quantize(dtype).finish(network), tmp_path / "m.tflite")
+    else:
+        file = tfbig.export(model, tmp_path / "m.tflite", quantize=dtype, calibration=x)
+    reasons = [op.reason for op in tfbig.inspect(file).ops if op.reason]
+    assert bool(reasons) == is_float
+    assert all("differ more in scale than the integers of one range can show" in reason for reason in reasons)
+    got = np.concatenate([run_litert(file, [x[i : i + 1]])[0] for i in range(64)])
+    noise = got - model.predict(x[:64], verbose=0)
+    assert np.sqrt(np.mean(noise**2)) / np.std(got) < 0.03
+
+
+def test_a_normalization_can_be_exempt():
+    model, _ = table([1.0, 1.0])
+    assert tfbig.Quantize("int8", exempt=["norm", "out"]).prepare(model).preparation.techniques[-1].exempt == (
+        "norm",
+        "out",
+    )
+
+
+def test_a_lambda_that_cannot_be_saved_is_named():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4, activation=lambda x: keras.ops.relu(x) * 2)])
+    text = "An activation is a lambda, or a function that Keras cannot find"
+    with warnings.catch_warnings(), pytest.raises(tfbig.errors.InvalidModel, match=text):
+        warnings.simplefilter("ignore")  # Keras's, of the lambda
+        tfbig.Quantize("int8").prepare(model)
