@@ -12,7 +12,7 @@ import tfbig
 
 EXPECTED = {
     *("load", "migrate", "compress", "export", "measure", "inspect", "debug", "PostTraining", "search", "tune"),
-    *("Prune", "PruneChannels", "Cluster", "LowRank", "Preserve", "Quantize", "Distill", "Distiller"),
+    *("Prune", "PruneBlocks", "PruneChannels", "Cluster", "LowRank", "Preserve", "Quantize", "Distill", "Distiller"),
     *("Recipe", "Result"),
     *("data", "models", "training", "compression", "errors", "__version__"),
 }

@@ -25,7 +25,7 @@ def test_named_recipe(name):
 
 
 def test_names_are_what_the_readme_and_the_command_promise():
-    assert Recipe.names() == ["balanced", "fast", "int8", "small", "tiny"]
+    assert Recipe.names() == ["balanced", "fast", "int8", "shallow", "small", "tiny"]
 
 
 TECHNIQUES = st.one_of(
