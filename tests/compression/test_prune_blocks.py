@@ -84,7 +84,8 @@ def test_influence_is_one_minus_the_cosine_of_what_enters_and_what_leaves():
         expected.append(1 - cosines.mean())
     found = influence(model, blocks, [(X[:4], None), (X[4:], None)])
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    np.testing.assert_allclose(influence(model, blocks, X), found, rtol=1e-3)
+    for one_batch in (X, (X, np.zeros(6))):
+        np.testing.assert_allclose(influence(model, blocks, one_batch), found, rtol=1e-3)
     assert found == sorted(found, reverse=True)
 
 
@@ -140,6 +141,27 @@ def test_what_is_no_block_is_not_one():
     only_use_of_b = layers.Add()([without_weights, layers.Dense(8)(layers.Concatenate()([without_weights, b]))])
     broadcast = layers.Add()([only_use_of_b, layers.Dense(1)(only_use_of_b)])
     assert Residuals(flatten(keras.Model([a, b], broadcast))).blocks == ()
+
+
+def test_what_several_blocks_share_stays():
+    """Each of them could go; without both, an input would lead nowhere, and the embedding would be gone."""
+    x = inputs = keras.Input((8,), name="x")
+    extra = keras.Input((3,), name="extra")
+    shift = layers.Dense(8, name="embed")(extra)
+    for _ in range(2):
+        x = layers.Add()([x, layers.Dense(8)(layers.Multiply()([x, shift]))])
+    model = keras.Model([inputs, extra], x, name="film")
+    data = [[np.ones((4, 8), "float32"), np.ones((4, 3), "float32")]]
+    assert len(tfbig.PruneBlocks(blocks=1, importance_data=data).prepare(model).inputs) == 2
+    with pytest.raises(InvalidArgument, match="it has 1 residual blocks that can be removed"):
+        tfbig.PruneBlocks(blocks=2, importance_data=data).prepare(model)
+
+
+def test_an_addition_that_is_called_in_other_ways_too_stays():
+    add, x = layers.Add(), keras.Input((8,))
+    y = add([x, layers.Dense(8)(x)])
+    model = keras.Model(x, add([y, layers.Dense(8)(y), layers.Dense(8)(y)]))
+    assert Residuals(flatten(model)).blocks == ()
 
 
 def test_applications_have_their_blocks():

@@ -15,6 +15,11 @@ DATASET = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
 
 
 class Sequence(keras.utils.PyDataset):
+    epochs = 0
+
+    def on_epoch_end(self):
+        self.epochs += 1
+
     def __len__(self):
         return 3
 
@@ -72,3 +77,33 @@ def test_what_never_ends_and_what_is_no_data():
         tfbig.data.splits(train=DATASET, validation=DATASET.repeat())
     with pytest.raises(InvalidArgument, match="`test` must be a batched tf.data.Dataset, arrays .*received dict"):
         tfbig.data.splits(train=DATASET, test={"x": X})
+
+
+def test_a_sequence_with_workers_ends_and_hears_of_it():
+    sequence = Sequence(workers=2, use_multiprocessing=False)
+    train = tfbig.data.splits(train=sequence).train
+    for epoch in (1, 2):
+        np.testing.assert_array_equal(np.concatenate([x for x, _ in train]), X)
+        assert sequence.epochs == epoch
+
+
+def test_names_have_the_same_numbers_in_all_splits():
+    names = np.array(list("abcd") * 3)[:10]
+    data = tfbig.data.splits(train=(X, names), validation=(X[:2], names[1:3]), test=DATASET)
+    np.testing.assert_array_equal(next(iter(data.validation))[1], [1, 2])
+    with pytest.raises(InvalidData, match="The labels of `validation` are names, but `train` is no array"):
+        tfbig.data.splits(train=DATASET, validation=(X[:2], names[:2]))
+
+
+def test_arrays_beside_a_dataset_of_one_hot_rows_stay_one_hot():
+    rows = np.eye(2, dtype="float32")[Y]
+    data = tfbig.data.splits(train=tf.data.Dataset.from_tensor_slices((X, rows)).batch(4), test=(X, rows))
+    assert next(iter(data.test))[1].shape == (10, 2)
+
+
+@pytest.mark.parametrize("labels", [Y, np.eye(2, dtype="float32")[Y]], ids=["numbers", "one-hot"])
+def test_the_same_samples_are_cut_whether_as_ids_or_not(labels):
+    cut = [tfbig.data.load((X, labels), ids=ids) for ids in (True, False)]
+    for name in ("validation", "test"):
+        one, other = (np.concatenate([x for x, _ in getattr(data, name)]) for data in cut)
+        np.testing.assert_array_equal(one, other)

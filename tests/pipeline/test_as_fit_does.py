@@ -9,6 +9,7 @@ from keras import layers
 
 import tfbig
 from tfbig.pipeline.compress import settled
+from tfbig.pipeline.result import StageFailed
 from tfbig.training.compilation import compiled_settings, takes_class_ids
 
 X = np.random.default_rng(0).normal(size=(48, 40)).astype("float32")
@@ -58,6 +59,23 @@ def test_a_step_of_ones_own_needs_no_loss():
     assert result.notes == ("No test split was given: quality was not measured.",)
 
 
+def test_a_step_that_a_stage_cannot_keep_is_named():
+    inputs = keras.Input((40,))
+    with keras.saving.custom_object_scope({"Own": Own}):
+        model = Own(inputs, layers.Dense(32, name="out")(layers.Dense(32)(inputs)))
+        model.compile("sgd")
+        with pytest.raises(
+            StageFailed, match="trained by a step of its own, which prune channels 0.5 cannot keep.*`loss`"
+        ):
+            tfbig.compress(model, tfbig.PruneChannels(params=0.5), train=(X, X), **QUICK)
+
+
+def test_a_model_compiled_without_a_loss_gets_the_one_that_fits():
+    model = network()
+    model.compile("adam", metrics=["accuracy"])
+    assert settled(model, tfbig.data.splits(train=(X, Y)), {})["loss"].name == "sparse_categorical_crossentropy"
+
+
 def test_losses_are_weighted_as_compiled():
     inputs = keras.Input((40,))
     model = keras.Model(inputs, [layers.Dense(1, name="a")(inputs), layers.Dense(1, name="b")(inputs)])
@@ -87,6 +105,7 @@ def test_settings_are_copies_of_metrics_and_none_of_what_was_not_compiled():
         (keras.losses.sparse_categorical_crossentropy, True),
         ({"out": "sparse_categorical_crossentropy"}, True),
         ("categorical_crossentropy", False),
+        ("binary_crossentropy", False),
         (keras.losses.MeanSquaredError(), False),
         (lambda y_true, y_pred: 0.0, False),
         (None, True),
@@ -100,8 +119,9 @@ def test_which_losses_take_ids(loss, expected):
         assert takes_class_ids(model) == expected
 
 
-def test_one_number_is_no_class():
-    assert not takes_class_ids(network(1, None))
+def test_one_number_is_no_class_but_one_share_is():
+    assert not takes_class_ids(network(1, None)) and not takes_class_ids(network(1, "sigmoid"), "mse")
+    assert takes_class_ids(network(1, "sigmoid")) and takes_class_ids(network(1, None), "binary_crossentropy")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 import tfbig
 from tfbig import training
 from tfbig.errors import InvalidFile, OutputExists
-from tfbig.pipeline.compress import compress
+from tfbig.pipeline.compress import _kind, compress
 from tfbig.pipeline.result import StageFailed
 
 RECIPE = [tfbig.Prune(sparsity=0.5), tfbig.Cluster(clusters=8), (tfbig.Quantize("int8"), tfbig.Distill())]
@@ -128,6 +128,12 @@ def test_folder_of_a_stopped_run_is_not_overwritten(run, folder):
 def test_folder_of_another_run_is_refused(run, folder, change, text):
     with pytest.raises(InvalidFile, match=text):
         run(**{"recipe": RECIPE[:1], "directory": folder, "resume": True, **change})
+
+
+def test_losses_of_other_weights_are_another_run():
+    settings = [{"loss_weights": weights} for weights in ([1.0, 0.5], [0.0, 9.0], {"a": 1.0})]
+    kinds = [str(_kind(each)) for each in settings]
+    assert len(set(kinds)) == 3 and _kind(settings[0]) == settings[0]
 
 
 def test_folder_of_another_model_is_refused(run, small_model, folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +15,11 @@ from tfbig.data.dataset import Data, DataSpec, LoadOptions, nested
 from tfbig.data.labels import are_classes, class_ids
 from tfbig.errors import InvalidArgument, InvalidData
 
-Pair = tuple  # samples, their labels, and perhaps their weights
+Split = tuple  # samples, their labels, and perhaps their weights
 
 
 def from_arrays(
-    pairs: Mapping[str, Pair],
+    pairs: Mapping[str, Split],
     options: LoadOptions,
     *,
     scale: float = 1.0,
@@ -28,11 +29,10 @@ def from_arrays(
 ) -> Data:
     """Builds `Data` from arrays `x` of shape `(samples, ...)` and `y` of shape `(samples, ...)`, or nests of them.
 
-    Inputs that are bytes, booleans or floats become float32 in the batch; other integers and strings stay
-    what they are. Labels become class ids where they name one class for each sample, unless `options.ids` is false and
-    they are numbers; else they are values (of a
-    regression, of every pixel, of several outputs), floats as float32. A validation split that is missing is cut from
-    train, and so is a test split, stratified by class.
+    Inputs that are bytes, booleans or floats become float32 in the batch; other integers and strings stay what they
+    are. Labels become class ids where they name one class for each sample (numbers only if `options.ids`); else they
+    are values (of a regression, of every pixel, of several outputs), floats as float32. A validation split that is
+    missing is cut from train, and so is a test split, stratified by class.
 
     Args:
         pairs: `(x, y)` or `(x, y, sample_weight)` of each split, "train" at least; several inputs or outputs are a list
@@ -82,6 +82,9 @@ def _labels(given: dict[str, Any], ids: bool) -> tuple[dict[str, Any], dict[str,
         numbers, names = class_ids(given)
         return numbers, numbers, names
     values = {name: nested(y, functools.partial(_checked_values, name)) for name, y in given.items()}
+    if classes:
+        with contextlib.suppress(InvalidData):  # The same samples are cut, whether as ids or as they are.
+            return values, class_ids(given)[0], None
     return values, {name: np.zeros(len(tf.nest.flatten(y)[0]), np.int64) for name, y in values.items()}, None
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfbig.data.arrays import from_arrays
-from tfbig.data.batching import SPLITS, untuned
+from tfbig.data.batching import SPLITS
 from tfbig.data.dataset import Data, DataSpec, LoadOptions, nested
+from tfbig.data.sequences import from_sequence
 from tfbig.errors import InvalidArgument, InvalidData
 
 
@@ -66,29 +67,36 @@ def splits(*, train: Any, validation: Any = None, test: Any = None, ids: bool = 
     arrays = {name: split for name, split in given.items() if _are_arrays(split)}
     if len(arrays) == len(given):
         return from_arrays(arrays, LoadOptions(ids=ids), cut=False)
-    datasets = {}
-    for name, split in given.items():
-        if name in arrays:
-            alone = from_arrays({"train": split}, LoadOptions(ids=ids), cut=False, shuffle=name == "train")
-            datasets[name] = alone.train
-        else:
-            datasets[name] = _counted(name, _as_dataset(name, split))
-    return _from_datasets(datasets)
+    datasets = {name: _counted(name, _as_dataset(name, split)) for name, split in given.items() if name not in arrays}
+    if "train" in arrays:
+        beside = from_arrays(arrays, LoadOptions(ids=ids), cut=False)
+        datasets.update({name: getattr(beside, name) for name in arrays})
+    else:
+        labels = tf.nest.flatten(datasets["train"].element_spec[1])
+        options = LoadOptions(ids=ids and len(labels) == 1 and labels[0].shape.rank == 1)
+        for name, split in arrays.items():
+            _refuse_text(name, split)
+            datasets[name] = from_arrays({"train": split}, options, cut=False, shuffle=False).train
+    return _from_datasets({name: datasets[name] for name in given})
 
 
 def _are_arrays(split: Any) -> bool:
     return isinstance(split, tuple | list) and len(split) in (2, 3)
 
 
+def _refuse_text(name: str, split: Any) -> None:
+    if any(np.asarray(labels).dtype.kind in "USO" for labels in tf.nest.flatten(split[1])):
+        raise InvalidData(
+            f"The labels of `{name}` are names, but `train` is no array that says which number each of them has. Give "
+            f"the numbers, or `{name}` as a dataset too."
+        )
+
+
 def _as_dataset(name: str, split: Any) -> tf.data.Dataset:
     if isinstance(split, tf.data.Dataset):
         return split
     if isinstance(split, keras.utils.PyDataset):
-        from keras.src.trainers.data_adapters import get_data_adapter  # What Keras's own fit uses.
-
-        adapter = get_data_adapter(split)
-        dataset, count = untuned(adapter.get_tf_dataset()), adapter.num_batches
-        return dataset if count is None else dataset.apply(tf.data.experimental.assert_cardinality(count))
+        return from_sequence(split)
     raise InvalidArgument(
         f"`{name}` must be a batched tf.data.Dataset, arrays (x, y) or (x, y, sample_weight), or a keras PyDataset, "
         f"received {type(split).__name__}."

@@ -174,6 +174,11 @@ class Run:
         for technique in techniques:
             model = technique.prepare(model)
         if "loss" not in self.settings and _has_its_own_loss(self.original):
+            if not _has_its_own_step(model):
+                raise InvalidModel(
+                    f"'{self.original.name}' is trained by a step of its own, which {describe(stage)} cannot keep: it "
+                    "builds another model. Pass `loss`."
+                )
             model.compile()  # As the original is: then `fit` asks for no loss. The optimizer is of the settings.
         callbacks = [callback for technique in techniques for callback in technique.callbacks()]
         history = training.fit(
@@ -258,7 +263,8 @@ def _kind(value: Any) -> Any:
         return {name: _kind(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_kind(item) for item in value]
-    return value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+    plain = value is None or isinstance(value, int | float | str)
+    return value if plain else getattr(value, "__name__", type(value).__name__)
 
 
 def _told(m: Measurement) -> str:
@@ -299,5 +305,10 @@ def settled(model: keras.Model, splits: Any, given: dict[str, Any]) -> dict[str,
 
 
 def _has_its_own_loss(model: keras.Model) -> bool:
-    """Whether a `train_step` of the user's makes up the loss: the model is compiled without one."""
-    return model.compiled and model._compile_loss is None
+    """Whether the user's own step makes up the loss: the model is compiled without one."""
+    return model.compiled and model._compile_loss is None and _has_its_own_step(model)
+
+
+def _has_its_own_step(model: keras.Model) -> bool:
+    names = ("train_step", "compute_loss", "_compute_loss")
+    return any(getattr(type(model), name, None) is not getattr(keras.Model, name, None) for name in names)

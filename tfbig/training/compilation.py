@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfbig.errors import InvalidArgument
 from tfbig.training.feed import Feed
-from tfbig.training.losses import fitting_loss
+from tfbig.training.losses import fitting_loss, last_activation
 from tfbig.training.optimizer import default_rate, optimizer
 from tfbig.training.schedule import schedule
 
@@ -189,11 +189,12 @@ def takes_class_ids(model: keras.Model, loss: Any = None) -> bool:
     loss = loss if loss is not None else compiled_settings(model).get("loss")
     if isinstance(loss, dict | list | tuple) and len(loss) == 1:
         loss = next(iter(loss.values() if isinstance(loss, dict) else loss))
+    outputs = getattr(model, "outputs", None) or []
+    one_number = len(outputs) == 1 and outputs[0].shape[-1] == 1
     if loss is None:
-        outputs = getattr(model, "outputs", None) or []
-        return len(outputs) != 1 or outputs[0].shape[-1] != 1
-    name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")
-    return "sparse" in str(name)
+        return not one_number or last_activation(model) == "sigmoid"
+    name = str(loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", ""))
+    return "sparse" in name or ("binary" in name and one_number)
 
 
 def _inner(made: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

@@ -10,7 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfbig.data.batching import batches, untuned
+from tfbig.data.sequences import from_sequence
 from tfbig.errors import InvalidArgument, InvalidData
+
+_FIRST = 8  # batches that show what kind of numbers labels are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Feed:
         return element[1] if isinstance(element, tuple) and len(element) > 1 else None
 
     def first_labels(self) -> Any:
-        """The labels of one batch, of the validation split if there is one: reading `train` moves its shuffling on."""
-        return next(iter(self.train if self.validation is None else self.validation))[1]
+        """Labels of the first batches; of validation if there is such, for reading `train` moves its shuffling on."""
+        return [batch[1] for batch in (self.train if self.validation is None else self.validation).take(_FIRST)]
 
     def epochs_from(self, epoch: int, batch: int) -> tf.data.Dataset:
         """The dataset whose next iteration goes on at `batch` of `epoch`, as if everything before had been read.
@@ -111,7 +114,9 @@ def _dataset(data: Any, name: str, batch_size: int, seed: int | None) -> tf.data
         return untuned(data)
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         return _from_arrays(tuple(data), name, batch_size, seed)
-    if isinstance(data, keras.utils.PyDataset) or hasattr(data, "__next__"):
+    if isinstance(data, keras.utils.PyDataset):
+        return from_sequence(data)
+    if hasattr(data, "__next__"):
         from keras.src.trainers.data_adapters import get_data_adapter  # What Keras's own fit uses.
 
         return untuned(get_data_adapter(data).get_tf_dataset())

@@ -55,7 +55,7 @@ class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
 
 
 def fitting_loss(
-    model: keras.Model, y_spec: Any, smoothing: float = 0.0, batch: Callable[[], Any] | None = None
+    model: keras.Model, y_spec: Any, smoothing: float = 0.0, labels: Callable[[], Any] | None = None
 ) -> tuple[Any, list[Any]]:
     """Chooses loss and metrics from the model's output and the labels.
 
@@ -67,7 +67,7 @@ def fitting_loss(
     Args:
         y_spec: shape and dtype of a batch of labels.
         smoothing: label smoothing of the cross-entropies, in [0, 1).
-        batch: gives the labels of a batch, where their type does not say enough.
+        labels: gives some labels, where their type does not say enough.
 
     Returns:
         The loss and the names of the metrics.
@@ -86,7 +86,7 @@ def fitting_loss(
     (spec,) = tf.nest.flatten(y_spec)
     whole = tf.as_dtype(spec.dtype).is_integer
     per_class = spec.shape.rank == len(outputs[0].shape) and spec.shape[-1] == width
-    if width == 1 and (activation == "sigmoid" or (whole and _are_binary(batch))):
+    if width == 1 and (activation == "sigmoid" or (whole and _are_binary(labels))):
         binary = keras.losses.BinaryCrossentropy(from_logits=activation != "sigmoid", label_smoothing=smoothing)
         return binary, [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.5 if activation == "sigmoid" else 0)]
     if whole and width > 1 and not per_class:
@@ -130,8 +130,8 @@ def _activation_in_values(model: keras.Model) -> str | None:
     return None
 
 
-def _are_binary(batch: Callable[[], Any] | None) -> bool:
-    return batch is None or bool(np.isin(np.asarray(tf.nest.flatten(batch())[0]), (0, 1)).all())
+def _are_binary(labels: Callable[[], Any] | None) -> bool:
+    return labels is None or all(np.isin(np.asarray(part), (0, 1)).all() for part in tf.nest.flatten(labels()))
 
 
 def _sparse(from_logits: bool, smoothing: float) -> keras.losses.Loss:

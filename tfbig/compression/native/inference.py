@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfbig.compression.native.affine import TOO_COARSE, as_convolution, scale_and_offset
+from tfbig.compression.native.affine import TOO_COARSE, as_convolution, is_too_coarse, scale_and_offset
 from tfbig.compression.native.graph import Step
 from tfbig.compression.native.points import FLOAT_BY_CHOICE, Point, kind_of
 from tfbig.compression.native.precision import in_float32, is_cast_to_half
@@ -114,15 +114,15 @@ def float_layers(model: Prepared) -> dict[str, str]:
     """The scopes of the file's ops that stay float by choice, and the reason."""
     machine = quantizing_machine(model)
     assert machine is not None
-    reasons = {scope_of(step): _why_float(step, machine.exempt) for step in machine.graph.steps}
+    reasons = {scope_of(step): _why_float(step, machine) for step in machine.graph.steps}
     return {scope: reason for scope, reason in reasons.items() if reason}
 
 
-def _why_float(step: Step, exempt: frozenset[int]) -> str | None:
+def _why_float(step: Step, machine: Quantizing) -> str | None:
     kind = type(step.operation).__name__
-    if id(step.operation) in exempt and kind == "Normalization":
-        return TOO_COARSE
-    if id(step.operation) in exempt:
+    if id(step.operation) in machine.exempt:
+        if is_too_coarse(step.operation, machine.activation_bits):
+            return TOO_COARSE
         return f"the layer '{step.name}' was named in Quantize(exempt=...)"
     if kind in FLOAT_BY_CHOICE:
         return (

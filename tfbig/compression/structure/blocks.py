@@ -15,7 +15,8 @@ from tfbig.compression.structure.graph import Call, Graph, flat_inputs, is_graph
 from tfbig.compression.structure.surgery import Surgery, clone, copy_weights
 from tfbig.errors import InvalidArgument, InvalidData
 
-_ADDITIONS = ("Add", "ops.Add", "CustomScaleLayer")  # The last adds in keras.applications.InceptionResNetV2.
+_SCALED = "CustomScaleLayer"  # of keras.applications.InceptionResNetV2: adds its second input times a factor
+_ADDITIONS = ("Add", "ops.Add", _SCALED)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,10 +35,10 @@ class Residuals:
     """The blocks of a graph, and what its calls come to without some of them.
 
     A block is an addition of two tensors of one shape, one of which is computed from the other by products with
-    weights or of activations. Nothing else may depend on it: the model's inputs all stay in use without it.
+    weights or of activations.
 
     Args:
-        exclude: names of layers; no block that needs one of them is taken.
+        exclude: names of layers that stay.
     """
 
     def __init__(self, graph: Graph, exclude: Collection[str] = ()):
@@ -46,10 +47,24 @@ class Residuals:
         self._whole = self._reached(())
         additions: dict[int, list[Call]] = {}
         for call in graph.calls:
-            if kind(call.operation) in _ADDITIONS and len(call.inputs) == 2:
+            if kind(call.operation) in _ADDITIONS:
                 additions.setdefault(id(call.operation), []).append(call)
         found = [block for calls in additions.values() if (block := self._block(calls)) is not None]
-        self.blocks = tuple(block for block in found if self._removable(block, set(exclude)))
+        self._kept = set(exclude)
+        self.blocks = tuple(block for block in found if self.can_go([block]))
+
+    def can_go(self, removed: Sequence[Block]) -> bool:
+        """Whether the model without all of these still has all its inputs, and every layer that is to stay.
+
+        What several blocks need may stay without each of them, and not without all.
+        """
+        left, entries = self._reached(removed), {id(x) for x in self._graph.inputs}
+        gone = [call for call in self._graph.calls if id(call) in self._whole and id(call) not in left]
+        return (
+            left & entries == self._whole & entries
+            and any(products(call) for call in gone)
+            and not self._kept & {call.operation.name for call in gone}
+        )
 
     def live(self, removed: Iterable[Block] = ()) -> tuple[Call, ...]:
         """The calls that the outputs still need without these blocks, in the order of execution."""
@@ -74,12 +89,15 @@ class Residuals:
         return None if place is None or places else Block(calls[0].operation, place)
 
     def _shortcut(self, call: Call) -> int | None:
+        if len(call.inputs) != 2:
+            return None
         first, second = call.inputs
         if not tuple(first.shape) == tuple(second.shape) == tuple(call.outputs[0].shape) or first is second:
             return None
         if self._depends(second, first):
             return 0
-        return 1 if self._depends(first, second) else None
+        scales_one = kind(call.operation) == _SCALED
+        return 1 if not scales_one and self._depends(first, second) else None
 
     def _depends(self, tensor: keras.KerasTensor, other: keras.KerasTensor) -> bool:
         seen, waiting = set(), [tensor]
@@ -92,16 +110,6 @@ class Residuals:
                 return True
             waiting.extend(call.inputs)
         return False
-
-    def _removable(self, block: Block, exclude: set[str]) -> bool:
-        left = self._reached([block])
-        gone = [call for call in self._graph.calls if id(call) in self._whole and id(call) not in left]
-        entries = {id(x) for x in self._graph.inputs}
-        return (
-            left & entries == self._whole & entries
-            and any(products(call) for call in gone)
-            and not exclude & {call.operation.name for call in gone}
-        )
 
     def _reached(self, removed: Iterable[Block]) -> set[int]:
         """The ids of all calls and inputs that lead to the outputs, with shortcuts in the place of additions."""
@@ -153,7 +161,7 @@ def influence(model: keras.Model, blocks: Sequence[Block], data: Any) -> list[fl
     https://arxiv.org/abs/2403.03853, equation 1); from 0, where the block changes nothing, to 2.
 
     Args:
-        data: batches of (x, y) or of x, all of which are used, or one array of samples.
+        data: batches of (x, y) or of x, all of which are used, or one array of samples, or (x, y).
 
     Raises:
         InvalidArgument: there is no data.
@@ -198,6 +206,6 @@ def _inputs(data: Any) -> Iterable[Any]:
             "PruneBlocks needs `importance_data`, batches of (x, y) or of x, to see which blocks do little; received "
             "None. Pass for example importance_data=data.train.take(8); tfbig.compress passes it by itself."
         )
-    if isinstance(data, np.ndarray) or keras.ops.is_tensor(data):
+    if isinstance(data, np.ndarray | tuple) or keras.ops.is_tensor(data):
         data = [data]
     return (batch[0] if isinstance(batch, tuple) else batch for batch in data)

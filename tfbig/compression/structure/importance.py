@@ -105,6 +105,8 @@ def _loss(model: keras.Model, given: Any) -> Any:
             "`importance='taylor'` needs a loss, and the model is not compiled. Compile it, or pass `loss`, "
             "for example loss='sparse_categorical_crossentropy'."
         )
+    if isinstance(chosen, dict | list) and len(chosen) == 1:
+        chosen = next(iter(chosen.values() if isinstance(chosen, dict) else chosen))
     if isinstance(chosen, dict | list):
         raise InvalidArgument(
             "`importance='taylor'` takes one loss for one output; the model is compiled with several. Pass `loss`."

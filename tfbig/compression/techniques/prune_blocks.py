@@ -38,8 +38,8 @@ class PruneBlocks(Technique):
             `params` and `latency`.
         latency_of: the file that is timed, "float32" or "int8".
         exclude: names of layers; blocks that contain one stay.
-        importance_data: batches of (x, y) or of x, all of which are used, or an array of samples; `tfbig.compress`
-            takes it from the training data. Not part of the configuration.
+        importance_data: batches of (x, y) or of x, all of which are used, or an array of samples, or (x, y);
+            `tfbig.compress` takes it from the training data. Not part of the configuration.
 
     Raises:
         InvalidArgument: an option is out of range, there is no data, or the goal cannot be met (the message names the
@@ -97,26 +97,26 @@ class PruneBlocks(Technique):
                 "shape, one of which is computed from the other. Use PruneChannels, which narrows layers."
             )
         scores = influence(model, residuals.blocks, self.importance_data)
-        order = sorted(range(len(scores)), key=scores.__getitem__)
-        return Shortening(self._chosen(model, residuals, [residuals.blocks[index] for index in order]))
+        ordered: list[Block] = []
+        for index in sorted(range(len(scores)), key=scores.__getitem__):
+            if residuals.can_go([*ordered, residuals.blocks[index]]):
+                ordered.append(residuals.blocks[index])
+        return Shortening(self._chosen(model, residuals, ordered))
 
     def _chosen(self, model: keras.Model, residuals: Residuals, ordered: Sequence[Block]) -> tuple[Block, ...]:
         if self.blocks is not None:
-            return tuple(ordered[: self._count(model, ordered, self.blocks)])
+            if self.blocks > len(ordered):
+                raise InvalidArgument(
+                    f"`blocks`={self.blocks} cannot be met for '{model.name}': it has {len(ordered)} residual blocks "
+                    f"that can be removed. Ask for blocks={len(ordered)} or fewer."
+                )
+            return tuple(ordered[: self.blocks])
         if self.latency is not None:
             with stopwatches[self.latency_of].shares(model) as latency_of:
                 return self._fewest(model, ordered, lambda removed: latency_of(Shortening(removed).apply(model)))
         cost = residuals.flops if self.flops is not None else residuals.parameters
         whole = cost()
         return self._fewest(model, ordered, lambda removed: cost(removed) / whole)
-
-    def _count(self, model: keras.Model, ordered: Sequence[Block], count: int) -> int:
-        if count > len(ordered):
-            raise InvalidArgument(
-                f"`blocks`={count} cannot be met for '{model.name}': it has {len(ordered)} residual blocks that can be "
-                f"removed. Ask for blocks={len(ordered)} or fewer."
-            )
-        return count
 
     def _fewest(
         self, model: keras.Model, ordered: Sequence[Block], share: Callable[[tuple[Block, ...]], float]
