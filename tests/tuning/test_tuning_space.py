@@ -49,8 +49,9 @@ def test_values_that_come_to_the_same_have_one_key(space):
 def test_named_recipes_are_where_it_begins(space):
     stages = [space.plan(values).recipe.stages for values in space.known()]
     assert len(stages[0]) == 1  # The cheapest one first.
-    for name in tfbig.Recipe.names():
-        assert tfbig.Recipe.load(name).stages in stages
+    for recipe in map(tfbig.Recipe.load, tfbig.Recipe.names()):
+        techniques = {technique.name for stage in recipe.stages for technique in stage}
+        assert (recipe.stages in stages) == ("prune_blocks" not in techniques)  # which is not searched for yet
 
 
 def test_harm_grows_with_every_choice_alone(space):
