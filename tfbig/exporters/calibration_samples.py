@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tfbig.compression.structure.graph import is_graph
+from tfbig.data.sequences import from_sequence
 from tfbig.errors import InvalidArgument, InvalidData
 from tfbig.exporters.inference_graph import input_specs
 
@@ -74,12 +75,11 @@ def _in_order(model: keras.Model, batch: Any) -> list[Any]:
 
 
 def _batches(calibration: Any) -> Iterable[Any]:
+    if isinstance(calibration, keras.utils.PyDataset):
+        calibration = from_sequence(calibration)
     if hasattr(calibration, "element_spec"):
         labelled = isinstance(calibration.element_spec, tuple) and len(calibration.element_spec) > 1
         return (element[0] if labelled else element for element in calibration)
-    if isinstance(calibration, keras.utils.PyDataset):
-        elements = (calibration[index] for index in range(calibration.num_batches or _SAMPLES))
-        return (element[0] if isinstance(element, tuple) else element for element in elements)
     if isinstance(calibration, tuple) and len(calibration) == 2:
         calibration = calibration[0]
     return [calibration]
