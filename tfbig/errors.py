@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Iterable
 
 
@@ -53,6 +54,13 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InvalidArgument:
     """Builds the error for a name that is not in a registry."""
     known = sorted(known)
     return InvalidArgument(f"Unknown {kind} '{name}'. Known: {', '.join(known)}.{nearest(str(name), known)}")
+
+
+def check_count(name: str, value: object, *, low: int = 1) -> int:
+    """Returns `value` as a plain int, or raises `InvalidArgument` unless it is a whole number of at least `low`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
+        raise InvalidArgument(f"`{name}` must be a whole number of at least {low}, received {value!r}.")
+    return int(value)
 
 
 def check_range(name: str, value: float, low: float, high: float, *, closed: str = "both") -> None:

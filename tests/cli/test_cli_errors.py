@@ -179,7 +179,7 @@ def test_images_of_three_channels_for_a_model_of_one(refused, tmp_path):
 @pytest.mark.parametrize(
     ("options", "code", "text"),
     [
-        (("--epochs", "0"), USAGE, "`epochs` must be a whole number, at least 1, received 0."),
+        (("--epochs", "0"), USAGE, "`epochs` must be a whole number of at least 1, received 0."),
         (("--optimizer", "adamm"), USAGE, "Unknown optimizer 'adamm'. Known: .*Did you mean 'adam'?"),
         (("--learning-rate", "-1"), USAGE, "`learning_rate` must be .*received -1"),
         (("--loss", "crossentropy"), USAGE, "Unknown loss 'crossentropy'. Known: .*Did you mean '.*crossentropy'?"),

@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-SPACE = ("channels=1.0", "rank=1.0", "clusters=0", "distill=false", "exempt=0", "sparsity=[0.0]", "bits=[int8]")
+SPACE = (
+    "blocks=1.0",
+    "channels=1.0",
+    "rank=1.0",
+    "clusters=0",
+    "distill=false",
+    "exempt=0",
+    "sparsity=[0.0]",
+    "bits=[int8]",
+)
 
 
 @pytest.fixture
@@ -49,7 +58,7 @@ def test_bad_budgets(in_this_process, tfbig_command, model_file, digits_file, op
 def test_workers_below_one(tfbig_command):
     outcome = tfbig_command("search", "m.keras", "--data", "digits", "--out", "found", "--workers", 0)
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err == "tfbig: `--workers` must be a whole number, at least 1, received 0.\n"
+    assert outcome.err == "tfbig: `--workers` must be a whole number of at least 1, received 0.\n"
 
 
 def test_folder_of_another_search_is_refused(in_this_process, tfbig_command, model_file, digits_file, tmp_path):

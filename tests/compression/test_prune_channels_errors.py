@@ -59,7 +59,7 @@ OPTIONS = [
     ),
     ({"flops": 0.5, "allocation": "local"}, "`allocation` must be one of 'global', 'uniform', received 'local'."),
     ({"flops": 0.5, "floor": 2}, "`floor` must be in [0, 1], received 2."),
-    ({"flops": 0.5, "round_to": 0}, "`round_to` must be a whole number of channels, at least 1, received 0."),
+    ({"flops": 0.5, "round_to": 0}, "`round_to` must be a whole number of at least 1, received 0."),
     ({"flops": 0.5, "exclude": "conv"}, "`exclude` must be a list of layer names, received 'conv'."),
 ]
 
@@ -71,7 +71,7 @@ def test_a_bad_option_is_named(options, text):
 
 
 def test_a_bad_number_of_steps_is_named():
-    with pytest.raises(InvalidArgument, match="`count` must be a whole number of steps, at least 1, received 0."):
+    with pytest.raises(InvalidArgument, match="`count` must be a whole number of at least 1, received 0."):
         tfbig.PruneChannels(flops=0.5).in_steps(0)
 
 

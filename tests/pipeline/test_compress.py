@@ -156,7 +156,7 @@ def test_learning_rate_of_an_optimizer_is_kept(small_model, fresh_digits):
 @pytest.mark.parametrize(
     ("options", "kind", "text"),
     [
-        ({"epochs": 0}, InvalidArgument, "`epochs` must be a whole number, at least 1, received 0."),
+        ({"epochs": 0}, InvalidArgument, "`epochs` must be a whole number of at least 1, received 0."),
         ({"optimizer": "adamm"}, InvalidArgument, "Unknown optimizer 'adamm'.*Did you mean 'adam'?"),
         ({"resume": True}, InvalidArgument, "`resume` needs `directory`, the folder that holds the finished stages"),
         ({"recipe": "smal"}, InvalidArgument, "Unknown recipe 'smal'. Known: .*Did you mean 'small'?"),

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-SPACE = {"channels": 1.0, "rank": 1.0, "clusters": 0, "distill": False, "exempt": 0, "sparsity": [0.0, 0.6]}
+SPACE = {
+    "blocks": 1.0,
+    "channels": 1.0,
+    "rank": 1.0,
+    "clusters": 0,
+    "distill": False,
+    "exempt": 0,
+    "sparsity": [0.0, 0.6],
+}
 
 
 @pytest.fixture(scope="session")
@@ -23,13 +31,14 @@ def searched(small_model, fresh_digits, search_options, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def wide_model():
-    """An untrained network whose layers have channels to spare."""
+    """An untrained network with channels to spare, and a block that it can do without."""
     import keras
     from keras import layers
 
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 1))
     y = layers.Conv2D(32, 3, activation="relu", name="stem")(inputs)
+    y = layers.Add(name="sum")([y, layers.Conv2D(32, 3, padding="same", activation="relu", name="branch")(y)])
     y = layers.Conv2D(32, 3, activation="relu", name="body")(y)
     y = layers.GlobalAveragePooling2D()(y)
     return keras.Model(inputs, layers.Dense(10, activation="softmax", name="classifier")(y), name="wide")

@@ -172,8 +172,8 @@ def test_folder_that_is_no_search_is_refused(small_model, fresh_digits, search_o
 @pytest.mark.parametrize(
     ("options", "kind", "text"),
     [
-        ({"trials": 0}, InvalidArgument, "`trials` must be a whole number, at least 1, received 0"),
-        ({"epochs": 0}, InvalidArgument, "`epochs` must be a whole number, at least 1, received 0"),
+        ({"trials": 0}, InvalidArgument, "`trials` must be a whole number of at least 1, received 0"),
+        ({"epochs": 0}, InvalidArgument, "`epochs` must be a whole number of at least 1, received 0"),
         ({"budget": {"max_size": 1}}, InvalidArgument, "Unknown limit in `budget`: 'max_size'"),
         ({"objective": "accurcy"}, InvalidArgument, "Unknown objective 'accurcy'"),
         ({"algorithm": "bayes"}, InvalidArgument, r"Unknown algorithm 'bayes'.*Did you mean 'bayesian'\?"),

@@ -19,7 +19,7 @@ import tfbig
 
 model_file, data_file, folder = sys.argv[1:]
 model = tfbig.load(model_file)
-space = {"channels": 1.0, "rank": 1.0, "clusters": 0, "distill": False, "exempt": 0,
+space = {"blocks": 1.0, "channels": 1.0, "rank": 1.0, "clusters": 0, "distill": False, "exempt": 0,
          "sparsity": [0.0, 0.6], "bits": ["float32", "int8"]}
 result = tfbig.search(model, data_file, space=space, trials=3, epochs=1, directory=folder)
 print("FILES", *result.files)

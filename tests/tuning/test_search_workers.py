@@ -28,7 +28,7 @@ def train(self, stage, model):
     return whole(self, stage, model)
 
 Run.train = train
-space = {"channels": 1.0, "rank": 1.0, "clusters": 0, "distill": False, "exempt": 0,
+space = {"blocks": 1.0, "channels": 1.0, "rank": 1.0, "clusters": 0, "distill": False, "exempt": 0,
          "sparsity": [0.5, 0.7, 0.9], "bits": "float32"}
 result = tfbig.search(tfbig.load(model_file), data_file, space=space, trials=3, epochs=1, directory=folder, verbose=0)
 name = os.environ.get("KERASTUNER_TUNER_ID", "alone")

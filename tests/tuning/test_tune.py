@@ -115,8 +115,8 @@ def test_suggestion_is_where_the_loss_falls_fastest():
         ({"space": {"rate": 0}}, r"`space\['rate'\]` must be in \(0, 1000\), received 0"),
         ({"space": {"batch_size": -1}}, r"`space\['batch_size'\]` must be a whole number"),
         ({"space": {"augmentation": 1}}, r"`space\['augmentation'\]` must be True or False"),
-        ({"trials": 0}, "`trials` must be a whole number, at least 1, received 0"),
-        ({"seeds": 0}, "`seeds` must be a whole number, at least 1, received 0"),
+        ({"trials": 0}, "`trials` must be a whole number of at least 1, received 0"),
+        ({"seeds": 0}, "`seeds` must be a whole number of at least 1, received 0"),
         ({"algorithm": "grid"}, "Unknown algorithm 'grid'"),
     ],
 )

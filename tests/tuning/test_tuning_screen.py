@@ -22,8 +22,9 @@ LAYERS = ["stem", "classifier", "body"]
         ([tfbig.Quantize("int8")], True),
         ([tfbig.PruneChannels(params=0.8), tfbig.Prune(sparsity=0.8), tfbig.Quantize("int4")], True),
         ([(tfbig.Prune(sparsity=0.9), tfbig.Distill()), tfbig.Cluster(clusters=16)], False),
+        ([tfbig.PruneBlocks(blocks=1), tfbig.Quantize("int8")], True),
     ],
-    ids=["int8", "channels+sparse+int4", "sparse+clusters"],
+    ids=["int8", "channels+sparse+int4", "sparse+clusters", "blocks+int8"],
 )
 def test_rehearsed_file_is_as_large_as_the_trained_one(wide_model, fresh_digits, recipe, exact):
     data = fresh_digits()

@@ -8,7 +8,7 @@ import pytest
 
 import tfbig
 from tfbig.errors import InvalidArgument
-from tfbig.tuning.space import CHOICES, RecipeSpace
+from tfbig.tuning.space import CHOICES, STAGES, RecipeSpace
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +50,14 @@ def test_named_recipes_are_where_it_begins(space):
     stages = [space.plan(values).recipe.stages for values in space.known()]
     assert len(stages[0]) == 1  # The cheapest one first.
     for recipe in map(tfbig.Recipe.load, tfbig.Recipe.names()):
-        techniques = {technique.name for stage in recipe.stages for technique in stage}
-        assert (recipe.stages in stages) == ("prune_blocks" not in techniques)  # which is not searched for yet
+        assert recipe.stages in stages
 
 
 def test_harm_grows_with_every_choice_alone(space):
-    for name in ("channels", "rank", "sparsity", "clusters", "bits"):
+    for name, choice in STAGES.items():
         found = [space.harm({name: value}) for value in CHOICES[name]]
         assert found == sorted(found) and found[0] < found[-1]
+        assert choice.harm(choice.unchanged) == 0
     assert space.harm({"distill": True}) < space.harm({"distill": False})
     assert space.harm({"rank": 0.5}) > space.harm({"channels": 0.5}) > space.harm({"sparsity": 0.5, "bits": "int8"})
 
@@ -87,6 +87,47 @@ def test_model_without_channels_to_spare_keeps_them(small_model):
     assert space.choices["exempt"] == (0,)
 
 
+def test_model_without_blocks_to_spare_keeps_them():
+    inputs = keras.Input((64,))
+    y = keras.layers.Dense(32, name="wide")(inputs)
+    plain = keras.Model(inputs, keras.layers.Dense(10)(y))
+    y = keras.layers.Add()([y, keras.layers.Dense(32, use_bias=False, name="branch")(y)])
+    half = keras.Model(inputs, keras.layers.Dense(10)(y))
+    space = RecipeSpace(plain, [], epochs=1)
+    assert space.choices["blocks"] == (1.0,)
+    assert space.notes[0].startswith("No choice of blocks: PruneBlocks finds no residual block")
+    assert RecipeSpace(half, [], epochs=1).choices["blocks"] == CHOICES["blocks"]
+    inputs = keras.Input((512,))
+    y = keras.layers.Dense(8)(inputs)
+    thin = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Add()([y, keras.layers.Dense(8)(y)])))
+    assert RecipeSpace(thin, [], epochs=1).notes[0].startswith("No choice of blocks: `flops`=0.75 cannot be met")
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_values_of_a_choice_come_back_from_its_technique(name):
+    choice = STAGES[name]
+    assert choice.checked(name, choice.unchanged) == choice.unchanged == choice.values[0]
+    assert sorted(choice.values, key=choice.size, reverse=True) == list(choice.values)
+    for value in choice.values[1:]:
+        technique = choice.technique(**choice.options(value, ["stem"]))
+        assert choice.value_of(technique) == value
+        others = [other.value_of(technique) for other in STAGES.values() if other is not choice]
+        assert not any(others)
+
+
+def test_smallest_files_are_of_every_kind_that_size_does_not_order(wide_model):
+    space = RecipeSpace(wide_model, [], epochs=1, given={"blocks": [1.0, 0.5], "channels": [0.5, 1.0], "rank": 1.0})
+    kinds = list(space.smallest())
+    assert [plans[0].values["bits"] for plans in kinds] == ["int4", "int8"]
+    assert {(p.values["sparsity"], p.values["clusters"], p.values["exempt"]) for p in kinds[0]} == {(0.9, 8, 0)}
+    assert [(p.values["blocks"], p.values["channels"]) for p in kinds[0]] == [
+        (0.5, 0.5),
+        (0.5, 1.0),
+        (1.0, 0.5),
+        (1.0, 1.0),
+    ]
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [
@@ -96,10 +137,10 @@ def test_model_without_channels_to_spare_keeps_them(small_model):
         ({"channels": [0.5, 0]}, r"`space\['channels'\]` must be in \(0, 1\], received 0"),
         ({"distill": 1}, r"`space\['distill'\]` must be True or False, received 1"),
         ({"clusters": [1]}, r"`clusters` must be an int in \[2, 256\], received 1"),
-        ({"exempt": -1}, r"`space\['exempt'\]` must be a whole number, at least 0, received -1"),
+        ({"exempt": -1}, r"`space\['exempt'\]` must be a whole number of at least 0, received -1"),
         ({"rank": []}, r"`space\['rank'\]` must hold at least one value"),
         (
-            {"bits": "float32", "channels": 1.0, "rank": 1.0, "sparsity": 0.0, "clusters": 0},
+            {"bits": "float32", "blocks": 1.0, "channels": 1.0, "rank": 1.0, "sparsity": 0.0, "clusters": 0},
             "`space` leaves nothing to search",
         ),
     ],

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfbig.errors import InvalidArgument, TfbigError
+from tfbig.errors import TfbigError, check_count
 from tfbig.files import set_aside
 from tfbig.isolation import death
 from tfbig.tuning.workers import LIFELINE, run_in_processes
@@ -31,8 +31,7 @@ def run_watched(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         ProcessDied: it was killed, and not by a trial.
     """
     workers = getattr(arguments, "workers", 1)
-    if workers < 1:
-        raise InvalidArgument(f"`--workers` must be a whole number, at least 1, received {workers}.")
+    check_count("--workers", workers)
     command = [sys.executable, "-P", "-m", "tfbig", *argv]
     try:
         with set_aside(arguments.out, wanted=arguments.overwrite):

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfbig.errors import InvalidArgument, InvalidData, check_range
+from tfbig.errors import InvalidArgument, InvalidData, check_count, check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +61,11 @@ class LoadOptions:
     ids: bool = True
 
     def __post_init__(self) -> None:
-        _check_whole("batch_size", self.batch_size, 1)
-        _check_whole("seed", self.seed, 0)
+        check_count("batch_size", self.batch_size)
+        check_count("seed", self.seed, low=0)
         check_range("validation", self.validation, 0.0, 0.5, closed="right")
         for side in self.size or ():
-            _check_whole("image_size", side, 1)
+            check_count("image_size", side)
         if self.corrupt not in ("error", "skip"):
             raise InvalidArgument(f"`corrupt` must be 'error' or 'skip', received {self.corrupt!r}.")
         if self.shard is not None:
@@ -80,11 +79,6 @@ class LoadOptions:
         if len(self.image_size) != 2:
             raise InvalidArgument(f"`image_size` must be one number or (height, width), received {self.image_size!r}.")
         return self.image_size[0], self.image_size[1]
-
-
-def _check_whole(name: str, value: object, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-        raise InvalidArgument(f"`{name}` must be a whole number of at least {low}, received {value!r}.")
 
 
 def _check_shard(shard: tuple[int, int]) -> None:

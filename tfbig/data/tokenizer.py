@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfbig.data.dataset import Data
-from tfbig.errors import InvalidArgument, InvalidData, InvalidFile
+from tfbig.errors import InvalidArgument, InvalidData, InvalidFile, check_count
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"  # ids 0 and 1
 _WORD = re.compile(r"[^\W\d_]+|\d+|_|[^\w\s]")
@@ -39,8 +39,7 @@ class Tokenizer:
     fold_digits: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.length, int) or self.length < 1:
-            raise InvalidArgument(f"`length` must be a whole number of at least 1, received {self.length!r}.")
+        check_count("length", self.length)
         if len(set(self.vocabulary)) < len(self.vocabulary) or self.vocabulary[:2] != (PADDING, UNKNOWN):
             raise InvalidArgument(
                 f"`vocabulary` must begin with '{PADDING}' and '{UNKNOWN}' and hold each token once. Make it with "
@@ -68,8 +67,7 @@ class Tokenizer:
         Raises:
             InvalidData: no text has a token.
         """
-        if not isinstance(size, int) or size < 3 + len(specials):
-            raise InvalidArgument(f"`size` must be a whole number of at least {3 + len(specials)}, received {size!r}.")
+        check_count("size", size, low=3 + len(specials))
         blank = cls((PADDING, UNKNOWN, *specials), length, fold_digits)
         counts = collections.Counter(token for text in _texts(texts) for token in blank.split(text))
         if not counts:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tfbig.exporters import onnx_session
+
 Inputs = Mapping[str, np.ndarray]
 
 
@@ -43,21 +45,7 @@ def convert(
     onnx.checker.check_model(model)
     content = model.SerializeToString()
     Path(output).write_bytes(content)
-    return {**facts, "outputs": run(content, probe)}
-
-
-def run(content: bytes, inputs: Inputs) -> list[np.ndarray]:
-    """The outputs in the order of the file."""
-    return [np.asarray(y, "float32") for y in session_of(content).run(None, dict(inputs))]
-
-
-def session_of(content: bytes) -> Any:
-    """A session on the CPU that prints errors only."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return {**facts, "outputs": onnx_session.run(content, probe)}
 
 
 def _from_saved_model(folder: str, names: Sequence[str], opset: int) -> Any:

@@ -18,6 +18,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from tfbig.exporters.onnx_session import session_of
 from tfbig.exporters.tensor_ranges import Learned, Range, ValueIndex
 
 Inputs = Mapping[str, np.ndarray]
@@ -87,8 +88,6 @@ def _prepared(model: Any) -> Any:
 
 def _tensors(model: Any, inputs: Inputs) -> dict[str, np.ndarray]:
     """Every real tensor of the graph for one set of inputs."""
-    from tfbig.exporters.onnx_conversion import session_of
-
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     shown = {output.name for output in watched.graph.output}

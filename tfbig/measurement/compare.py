@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfbig.measurement.litert import check_count, in_child
+from tfbig.errors import check_count
+from tfbig.measurement.litert import in_child
 
 
 @dataclasses.dataclass(frozen=True)

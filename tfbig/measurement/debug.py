@@ -15,7 +15,7 @@ import numpy as np
 from tfbig.compression.native.clone import check_keras_model
 from tfbig.compression.native.inference import quantizing_machine
 from tfbig.compression.native.tracing import Untraceable
-from tfbig.errors import InvalidFile, InvalidModel, unknown
+from tfbig.errors import InvalidFile, InvalidModel, check_count, unknown
 from tfbig.exporters.calibration_samples import calibration_samples
 from tfbig.exporters.export import export
 from tfbig.exporters.inference_graph import input_specs, probe_inputs, save_inference_graph
@@ -25,7 +25,7 @@ from tfbig.measurement.activations import Activation
 from tfbig.measurement.diagnosis import Diagnosis, LayerError, decibels
 from tfbig.measurement.inspect import inspect
 from tfbig.measurement.keras_tensors import KerasTensors, Place
-from tfbig.measurement.litert import check_count, in_child
+from tfbig.measurement.litert import in_child
 from tfbig.measurement.sensitivity import SCHEMES, rank, scheme_of
 
 __all__ = ["Diagnosis", "debug"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbig.errors import ConversionFailed, InvalidArgument
+from tfbig.errors import ConversionFailed, check_count
 from tfbig.isolation import run_isolated
 
 _TIMEOUT = 1800.0  # seconds
@@ -119,10 +119,3 @@ def _reporting_death(call: Callable[[], Any]) -> Any:
         return call()
     except ConversionFailed as error:
         raise _ChildDied(str(error)) if "its child process" in str(error) else error from None
-
-
-def check_count(name: str, value: int) -> int:
-    """Returns `value`, or raises `InvalidArgument` unless it is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidArgument(f"`{name}` must be a whole number of at least 1, received {value!r}.")
-    return value

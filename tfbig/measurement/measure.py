@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbig.errors import InvalidData
-from tfbig.measurement.litert import check_count
+from tfbig.errors import InvalidData, check_count
 from tfbig.measurement.quality import Metrics, check_metrics, quality_over
 from tfbig.measurement.samples import batches, leaves, slice_structure
 from tfbig.measurement.size import gzip_bytes, raw_bytes

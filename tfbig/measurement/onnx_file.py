@@ -74,7 +74,7 @@ def _fitting(path: str, end: Any, array: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=1)
 def _session(path: str, version: int) -> Any:
     # `version` makes a file that was written anew a new key.
-    from tfbig.exporters.onnx_conversion import session_of
+    from tfbig.exporters.onnx_session import session_of
 
     content = _read(path).SerializeToString()
     try:

@@ -6,8 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from tfbig.errors import InvalidArgument
-from tfbig.measurement.litert import check_count
+from tfbig.errors import InvalidArgument, check_count
 
 _TOOL = (
     "https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools/nightly/latest/"

@@ -1,16 +1,10 @@
-"""Checks that the builders share: shapes, counts and widths, with errors that name the argument."""
+"""Checks that the builders share: shapes and widths, with errors that name the argument."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tfbig.errors import InvalidArgument
-
-
-def check_count(name: str, value: object, *, low: int = 1) -> None:
-    """Raises `InvalidArgument` unless `value` is a whole number of at least `low`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise InvalidArgument(f"`{name}` must be a whole number of at least {low}, received {value!r}.")
+from tfbig.errors import InvalidArgument, check_count
 
 
 def check_counts(name: str, values: object, *, length: int | None = None) -> None:

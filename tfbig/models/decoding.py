@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tfbig.errors import InvalidArgument, check_range
+from tfbig.errors import InvalidArgument, check_count, check_range
 
 Arrays = Sequence[np.ndarray]
 
@@ -42,9 +42,7 @@ class Writer:
 
     def __post_init__(self) -> None:
         for name in ("beams", "max_length"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidArgument(f"`{name}` must be a whole number of at least 1, received {value!r}.")
+            check_count(name, getattr(self, name))
         longest = self.cache[0][0]
         if self.max_length > longest:
             raise InvalidArgument(

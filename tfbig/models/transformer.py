@@ -7,8 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from tfbig.errors import InvalidArgument, check_range
-from tfbig.models.arguments import check_count
+from tfbig.errors import InvalidArgument, check_count, check_range
 
 
 @keras.saving.register_keras_serializable(package="tfbig")

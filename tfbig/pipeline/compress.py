@@ -17,7 +17,7 @@ from tfbig.compression.native.clone import check_keras_model, clone
 from tfbig.compression.recipe import Recipe, Stage, as_recipe, describe
 from tfbig.compression.technique import Technique
 from tfbig.compression.techniques.preserve import Preserve
-from tfbig.errors import InvalidArgument, InvalidModel, TfbigError, check_range
+from tfbig.errors import InvalidArgument, InvalidModel, TfbigError, check_count, check_range
 from tfbig.exporters.associated_files import check_associated_files
 from tfbig.measurement.measure import Measurement
 from tfbig.measurement.quality import Metrics, check_metrics
@@ -231,8 +231,7 @@ class Run:
 
 def _check(epochs: object, optimizer: Any, learning_rate: float | None, directory: Any, resume: bool) -> None:
     """Raises now what would else be raised after the original has been exported and measured."""
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise InvalidArgument(f"`epochs` must be a whole number, at least 1, received {epochs!r}.")
+    check_count("epochs", epochs)
     if resume and directory is None:
         raise InvalidArgument("`resume` needs `directory`, the folder that holds the finished stages, received None.")
     if learning_rate is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbig.errors import InvalidArgument, InvalidFile, TfbigError
+from tfbig.errors import InvalidArgument, InvalidFile, TfbigError, check_count
 from tfbig.files import atomic_file
 from tfbig.training.state import Position
 
@@ -56,8 +56,7 @@ class CheckpointFolder:
     """
 
     def __init__(self, path: str | os.PathLike, keep: int = 3):
-        if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
-            raise InvalidArgument(f"`keep` must be a whole number of at least 1, received {keep!r}.")
+        check_count("keep", keep)
         self.path, self.keep = Path(path), keep
         if self.path.is_file():
             raise InvalidArgument(f"`checkpoint` must be a folder, but `{self.path}` is a file.")

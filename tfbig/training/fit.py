@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfbig.errors import InvalidArgument, check_range
+from tfbig.errors import InvalidArgument, check_count, check_range
 from tfbig.training.checkpoint import CheckpointFolder
 from tfbig.training.compilation import OptimizerOptions, chosen_compilation
 from tfbig.training.feed import Feed, feed
@@ -188,7 +188,6 @@ def _extra_callbacks(
 def _check(epochs: object, checkpoint_every: object, early_stopping: object, label_smoothing: float) -> None:
     counts = {"epochs": epochs, "checkpoint_every": checkpoint_every, "early_stopping": early_stopping}
     for name, value in counts.items():
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        if not whole and (value is not None or name == "epochs"):
-            raise InvalidArgument(f"`{name}` must be a whole number of at least 1, received {value!r}.")
+        if value is not None or name == "epochs":
+            check_count(name, value)
     check_range("label_smoothing", label_smoothing, 0, 1, closed="left")

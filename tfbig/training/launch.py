@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tfbig.errors import InvalidArgument, TfbigError
+from tfbig.errors import InvalidArgument, TfbigError, check_count
 from tfbig.isolation import death, free_ports
 
 
@@ -45,9 +45,8 @@ def launch(command: Sequence[str], *, workers: int = 2, restarts: int = 3) -> in
     Reference:
         Dean et al., "Large Scale Distributed Deep Networks", NeurIPS 2012; here with synchronous steps and a restart.
     """
-    for name, value, low in (("workers", workers, 1), ("restarts", restarts, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise InvalidArgument(f"`{name}` must be a whole number of at least {low}, received {value!r}.")
+    check_count("workers", workers)
+    check_count("restarts", restarts, low=0)
     for attempt in range(restarts + 1):
         failure = _attempt(list(command), workers)
         if failure is None:

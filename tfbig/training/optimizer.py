@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tfbig.errors import InvalidArgument, check_range, unknown
+from tfbig.errors import check_count, check_range, unknown
 
 _CLASSES = {
     "sgd": "SGD",
@@ -75,8 +75,7 @@ def check_options(*, clip_norm: float | None, weight_decay: float | None, ema: f
         check_range("weight_decay", weight_decay, 0, 1)
     if ema is not None:
         check_range("ema", ema, 0, 1, closed="neither")
-    if not isinstance(accumulate, int) or isinstance(accumulate, bool) or accumulate < 1:
-        raise InvalidArgument(f"`accumulate` must be a whole number of at least 1, received {accumulate!r}.")
+    check_count("accumulate", accumulate)
 
 
 def default_rate(name: str) -> float:

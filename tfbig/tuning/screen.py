@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tfbig.errors import TfbigError
 from tfbig.files import atomic_file
 from tfbig.tuning.budget import Budget, Figures
 from tfbig.tuning.rehearsal import rehearse
-from tfbig.tuning.space import Plan, digest, told
+from tfbig.tuning.space import STAGES, Plan, digest, told
 
 _TIMING_SLACK = 0.25  # Two timings of one file differ by as much on a busy machine.
 _SIZE_SLACK = 0.03  # Where zeros stand, and so what sparse encoding and gzip make of them, is known after training.
@@ -116,19 +115,17 @@ class Screen:
 def _follows(values: Mapping[str, Any], verdict: Verdict) -> bool:
     """Whether a plan shares the fate of one that was rehearsed: that was too large, or small enough.
 
-    Ranks and types that differ say nothing, nor do widths about what can be built.
+    Ranks and types that differ say nothing, nor do widths and depths about what can be built.
     """
-    if verdict.figures is None or any(values[name] != verdict.values[name] for name in ("rank", "bits")):
+    if verdict.figures is None:
         return False
-    mine, theirs = _sizes(values), _sizes(verdict.values)
-    if verdict.reason:
-        return all(a >= b for a, b in zip(mine, theirs, strict=True))
-    return mine[0] == theirs[0] and all(a <= b for a, b in zip(mine, theirs, strict=True))
-
-
-def _sizes(values: Mapping[str, Any]) -> tuple[float, ...]:
-    """What makes a file larger, the larger the number."""
-    return values["channels"], -values["sparsity"], values["clusters"] or math.inf, values["exempt"]
+    theirs = {name: verdict.values.get(name, choice.unchanged) for name, choice in STAGES.items()}
+    agreed = [n for n, choice in STAGES.items() if choice.rivals > 1 or (choice.may_fail and not verdict.reason)]
+    if any(values[name] != theirs[name] for name in agreed):
+        return False
+    sizes = [(choice.size(values[name]), choice.size(theirs[name])) for name, choice in STAGES.items()]
+    sizes.append((values["exempt"], verdict.values["exempt"]))
+    return all(mine >= other if verdict.reason else mine <= other for mine, other in sizes)
 
 
 def _verdict(entry: dict[str, Any]) -> Verdict:

@@ -16,7 +16,7 @@ import keras
 from tfbig import data as data_stage
 from tfbig import training
 from tfbig.data.dataset import Data
-from tfbig.errors import InvalidArgument, InvalidData, check_range, unknown
+from tfbig.errors import InvalidData, check_count, check_range, unknown
 from tfbig.files import atomic_file
 from tfbig.measurement.measure import measure
 from tfbig.measurement.quality import Metrics, check_metrics
@@ -85,7 +85,7 @@ def search(
         algorithm: "bayesian", "random" or "hyperband"; the last one gives few epochs to many recipes and `epochs` to
             the best.
         space: choices in place of the usual ones, such as {"bits": ["int8"], "sparsity": [0.0, 0.5, 0.8]}; of
-            "channels", "rank", "sparsity", "clusters", "bits", "distill" and "exempt".
+            "blocks", "channels", "rank", "sparsity", "clusters", "bits", "distill" and "exempt".
         directory: folder for the files and the state. If it holds this search, the search goes on there, and finished
             trials are not run again. None: a temporary folder that goes with the result.
         optimizer, learning_rate, loss: of every stage, as for `tfbig.compress`.
@@ -327,8 +327,7 @@ def _given(data: Any, ids: bool) -> Data:
 
 def _check(trials: object, epochs: Sequence[int], optimizer: Any, learning_rate: float | None) -> None:
     for name, value in [("trials", trials), *(("epochs", value) for value in epochs)]:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidArgument(f"`{name}` must be a whole number, at least 1, received {value!r}.")
+        check_count(name, value)
     if learning_rate is not None:
         check_range("learning_rate", learning_rate, 0, math.inf, closed="neither")
     if isinstance(optimizer, str):

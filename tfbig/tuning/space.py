@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,33 +14,17 @@ import keras_tuner
 
 from tfbig.compression.native.kernels import compressible_kernels
 from tfbig.compression.recipe import Recipe, Stage, describe
-from tfbig.compression.techniques.cluster import Cluster
+from tfbig.compression.technique import Technique
 from tfbig.compression.techniques.distill import Distill
-from tfbig.compression.techniques.low_rank import LowRank
-from tfbig.compression.techniques.prune import Prune
-from tfbig.compression.techniques.prune_channels import PruneChannels
-from tfbig.compression.techniques.quantize import Quantize
-from tfbig.errors import InvalidArgument, InvalidModel, check_range, unknown
+from tfbig.errors import InvalidArgument, InvalidModel, check_count, unknown
+from tfbig.tuning.choice import Choice, choices
 
+STAGES = choices()
 # From the largest file to the smallest: what is dropped for being too large takes all that is larger with it.
 CHOICES: dict[str, tuple] = {
-    "channels": (1.0, 0.75, 0.5, 0.4, 0.25),  # share of the FLOPs that channel pruning keeps
-    "rank": (1.0, 0.75, 0.5, 0.25),  # share of the full rank
-    "sparsity": (0.0, 0.5, 0.7, 0.8, 0.9),  # share of zeros in all layers together
-    "clusters": (0, 64, 32, 16, 8),  # values in a tensor, 0 for any number
-    "bits": ("float32", "int16x8", "int8", "int4"),
+    **{name: choice.values for name, choice in STAGES.items()},
     "distill": (False, True),
     "exempt": (2, 1, 0),  # how many of the most sensitive layers are neither factored, pruned nor clustered
-}
-UNCHANGED = {"channels": 1.0, "rank": 1.0, "sparsity": 0.0, "clusters": 0, "bits": "float32", "distill": False}
-_HARM = {"float32": 0.0, "int16x8": 0.0, "int8": 0.1, "int4": 0.5}
-_SHARES = {"channels": "right", "rank": "right", "sparsity": "left"}  # and the end that belongs to the range
-_OPTIONS = {
-    "channels": (PruneChannels, "flops"),
-    "rank": (LowRank, "rank"),
-    "sparsity": (Prune, "sparsity"),
-    "clusters": (Cluster, "clusters"),
-    "bits": (Quantize, "dtype"),
 }
 
 
@@ -88,19 +72,19 @@ class RecipeSpace(keras_tuner.HyperModel):
         asked = {name: _values(name, value) for name, value in (given or {}).items()}
         self.choices = {**CHOICES, "epochs": _values("epochs", epochs), **asked}
         self._leave_out(model, asked)
-        if all(self.choices[name] == (value,) for name, value in UNCHANGED.items() if name != "distill"):
+        if all(self.choices[name] == (choice.unchanged,) for name, choice in STAGES.items()):
             raise InvalidArgument("`space` leaves nothing to search: every choice keeps the model as it is. Widen it.")
 
     def build(self, hp: keras_tuner.HyperParameters) -> Plan:
         """The plan of a set of values; declares the choices on the way."""
         values = {}
-        for name, choices in self.choices.items():
-            if len(choices) == 1:
-                values[name] = choices[0]
+        for name, options in self.choices.items():
+            if len(options) == 1:
+                values[name] = options[0]
             elif name == "distill":
                 values[name] = hp.Boolean(name)
             else:
-                values[name] = hp.Choice(name, list(choices))
+                values[name] = hp.Choice(name, list(options))
         return self.plan(values)
 
     def plan(self, values: Mapping[str, Any]) -> Plan:
@@ -135,98 +119,79 @@ class RecipeSpace(keras_tuner.HyperModel):
             "What is the State of Neural Network Pruning?" (2020), https://arxiv.org/abs/2003.03033, section 5.
         """
         full = self._full(values)
-        clusters = 8 / full["clusters"] if full["clusters"] else 0.0
-        structure = 2 * (1 - full["channels"]) + 5 * (1 - full["rank"]) + 2.5 * full["sparsity"] ** 3 + clusters
-        return structure + _HARM[full["bits"]] - 0.3 * full["distill"] - 0.1 * full["exempt"]
+        harm = sum(choice.harm(full[name]) for name, choice in STAGES.items())
+        return harm - 0.3 * full["distill"] - 0.1 * full["exempt"]
 
     def smallest(self) -> Iterator[list[Plan]]:
-        """The plans of the smallest files, by kind (bits and rank): what fits no such plan fits none.
+        """The plans of the smallest files, by kind: what fits no such plan fits none.
 
-        Channel pruning down to its last choice may be impossible for the model, so that the next ones follow. Of the
-        types only the two smallest are asked for: no other one makes a file smaller or faster.
+        A kind is what choices have between which the size does not decide. Its last plan may be impossible for the
+        model, so that the next ones follow.
         """
-        last = {name: self.choices[name][-1] for name in ("sparsity", "clusters")}
-        for bits in self.choices["bits"][:-3:-1]:
-            for rank in reversed(self.choices["rank"]):
-                extreme = {"bits": bits, "rank": rank, **last, "exempt": 0, "distill": False}
-                yield [self.plan({**extreme, "channels": share}) for share in reversed(self.choices["channels"])]
+        last = {"exempt": 0, "distill": False} | {name: self.choices[name][-1] for name in STAGES}
+        for kind in self._products(lambda choice: choice.rivals > 1):
+            yield [self.plan(last | kind | possible) for possible in self._products(lambda choice: choice.may_fail)]
+
+    def _products(self, chosen: Callable[[Choice], bool]) -> Iterator[dict[str, Any]]:
+        """All values of some choices together, from the smallest file on."""
+        names = [name for name, choice in STAGES.items() if chosen(choice)]
+        ends = [self.choices[name][::-1] for name in names]
+        kept = [end[: STAGES[n].rivals] if STAGES[n].rivals > 1 else end for n, end in zip(names, ends, strict=True)]
+        return (dict(zip(names, values, strict=True)) for values in itertools.product(*kept))
 
     def _leave_out(self, model: keras.Model, asked: Mapping[str, Any]) -> None:
-        techniques: dict[str, PruneChannels | LowRank] = {
-            "channels": PruneChannels(flops=0.9),
-            "rank": LowRank(rank=0.25),
-        }
-        for name, technique in techniques.items():
+        for name, choice in STAGES.items():
             try:
-                technique.plan(model)
+                choice.check_model(model)
             except (InvalidModel, InvalidArgument) as error:
-                if name in asked and self.choices[name] != (1.0,):
+                if name in asked and self.choices[name] != (choice.unchanged,):
                     raise InvalidArgument(f"`space['{name}']` cannot be searched for this model. {error}") from error
-                self.choices[name] = (1.0,)
+                self.choices[name] = (choice.unchanged,)
                 self.notes.append(f"No choice of {name}: {error}")
         most = max(0, len({k.layer.name for k in compressible_kernels(model)}) - 1)
         self.choices["exempt"] = tuple(n for n in self.choices["exempt"] if n <= min(most, len(self.sensitive))) or (0,)
 
 
-def _stages(values: Mapping[str, Any], spared: Sequence[str]) -> list[Any]:
-    alone = dict.fromkeys(spared)
-    found: list[Any] = []
-    if values["channels"] < 1:
-        found.append(PruneChannels(flops=values["channels"]))
-    if values["rank"] < 1:
-        found.append(LowRank(rank=values["rank"], exclude=tuple(spared)))
-    if values["sparsity"] > 0:
-        found.append(Prune(sparsity=values["sparsity"], scope="global", layers=alone or None))
-    if values["clusters"] > 0:
-        found.append(Cluster(clusters=values["clusters"], layers=alone or None))
-    if values["bits"] != "float32":
-        found.append(Quantize(values["bits"]))
-    return found
+def _stages(values: Mapping[str, Any], spared: Sequence[str]) -> list[Technique]:
+    changed = {name: choice for name, choice in STAGES.items() if values[name] != choice.unchanged}
+    return [choice.technique(**choice.options(values[name], spared)) for name, choice in changed.items()]
 
 
 def _values_of(recipe: Recipe) -> dict[str, Any]:
     """The choices that come nearest to a recipe: equal to it only if the space has nothing else of it."""
-    values: dict[str, Any] = dict(UNCHANGED)
-    for technique in (technique for stage in recipe.stages for technique in stage):
-        for name, (kind, option) in _OPTIONS.items():
-            if isinstance(technique, kind):
-                values[name] = getattr(technique, option)
-        values["distill"] |= isinstance(technique, Distill)
+    techniques = [technique for stage in recipe.stages for technique in stage]
+    values: dict[str, Any] = {"distill": any(isinstance(technique, Distill) for technique in techniques)}
+    for name, choice in STAGES.items():
+        found = [value for technique in techniques if (value := choice.value_of(technique)) is not None]
+        values[name] = found[-1] if found else choice.unchanged
     return values
 
 
-def _with_distill(technique: Any, distill: bool) -> Stage:
+def _with_distill(technique: Technique, distill: bool) -> Stage:
     return (technique, Distill()) if distill else (technique,)
 
 
 def _values(name: str, given: Any) -> tuple:
-    """The values of a choice, checked, in the order of `CHOICES`."""
+    """The values of a choice, checked, from the largest file to the smallest."""
     if name not in (*CHOICES, "epochs"):
         raise unknown("choice in `space`:", name, (*CHOICES, "epochs"))
     values = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
     if not values:
         raise InvalidArgument(f"`{_argument(name)}` must hold at least one value, received {given!r}.")
-    for value in values:
-        _check(name, value)
-    order = {"bits": CHOICES["bits"].index, "clusters": lambda n: -n or -math.inf, "exempt": lambda n: -n}
-    falling = name in ("channels", "rank")
-    values = tuple(float(v) if name in _SHARES else v for v in dict.fromkeys(values))
-    return tuple(sorted(values, key=order.get(name), reverse=falling))
+    values = tuple(dict.fromkeys(_checked(name, value) for value in values))
+    if name in STAGES:
+        return tuple(sorted(values, key=STAGES[name].size, reverse=True))
+    return tuple(sorted(values, reverse=name == "exempt"))
 
 
-def _check(name: str, value: Any) -> None:
-    if name in _SHARES:
-        check_range(_argument(name), value, 0, 1, closed=_SHARES[name])
-    elif name == "bits" and value not in CHOICES["bits"]:
-        raise unknown("value of `space['bits']`:", value, CHOICES["bits"])
-    elif name == "distill" and not isinstance(value, bool):
-        raise InvalidArgument(f"`space['distill']` must be True or False, received {value!r}.")
-    elif name in ("epochs", "exempt", "clusters"):
-        low = 1 if name == "epochs" else 0
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise InvalidArgument(f"`{_argument(name)}` must be a whole number, at least {low}, received {value!r}.")
-        if name == "clusters" and value:
-            Cluster(clusters=value)
+def _checked(name: str, value: Any) -> Any:
+    if name in STAGES:
+        return STAGES[name].checked(_argument(name), value)
+    if name == "distill":
+        if not isinstance(value, bool):
+            raise InvalidArgument(f"`space['distill']` must be True or False, received {value!r}.")
+        return value
+    return check_count(_argument(name), value, low=1 if name == "epochs" else 0)
 
 
 def _argument(name: str) -> str:

@@ -17,7 +17,7 @@ import keras
 from tfbig import data as data_stage
 from tfbig import training
 from tfbig.data.dataset import Data
-from tfbig.errors import InvalidArgument, InvalidData, unknown
+from tfbig.errors import InvalidArgument, InvalidData, check_count, unknown
 from tfbig.exporters.export import export
 from tfbig.files import atomic_file
 from tfbig.measurement.measure import measure
@@ -161,8 +161,7 @@ def tune(
         NoTrialCompleted: every training failed; the message has the reasons.
     """
     for name, value in (("trials", trials), ("epochs", epochs), ("seeds", seeds)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidArgument(f"`{name}` must be a whole number, at least 1, received {value!r}.")
+        check_count(name, value)
     if algorithm not in ALGORITHMS:
         raise unknown("algorithm", algorithm, ALGORITHMS)
     check_metrics(metric)

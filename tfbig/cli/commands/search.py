@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfbig.cli import options
+from tfbig.tuning import registry
 
 HELP = "search for the best recipe under a budget of bytes, latency or quality"
 EXAMPLE = "tfbig search my_model.keras --data images:photos/ --budget max_bytes=70000 max_drop=0.01 --out searched"
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_search(
         parser,
         trials="recipes to train at most",
-        space="choices in place of the usual ones of channels, rank, sparsity, clusters, bits, distill and exempt, "
+        space=f"choices in place of the usual ones of {', '.join(registry.names())}, distill and exempt, "
         'such as "bits=[int8, int4]" or distill=true',
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train (default 1)")

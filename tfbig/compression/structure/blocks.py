@@ -66,6 +66,14 @@ class Residuals:
             and not self._kept & {call.operation.name for call in gone}
         )
 
+    def removable(self, order: Iterable[int]) -> list[Block]:
+        """The blocks that can go together, taken in this order of their indices."""
+        found: list[Block] = []
+        for index in order:
+            if self.can_go([*found, self.blocks[index]]):
+                found.append(self.blocks[index])
+        return found
+
     def live(self, removed: Iterable[Block] = ()) -> tuple[Call, ...]:
         """The calls that the outputs still need without these blocks, in the order of execution."""
         gone = {id(block.addition) for block in removed}

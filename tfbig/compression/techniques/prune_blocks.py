@@ -13,7 +13,7 @@ from tfbig.compression.structure.dependency import NOMINAL_SIZE
 from tfbig.compression.structure.graph import check_layers, check_names, flatten, require_graph
 from tfbig.compression.structure.latency import check_latency_of, stopwatches
 from tfbig.compression.technique import Technique
-from tfbig.errors import InvalidArgument, InvalidModel, check_range
+from tfbig.errors import InvalidArgument, InvalidModel, check_count, check_range
 
 _SHARES = ("flops", "params", "latency")
 
@@ -70,8 +70,8 @@ class PruneBlocks(Technique):
             )
         if self.blocks is None:
             check_range(self._share, getattr(self, self._share), 0, 1, closed="right")
-        elif not isinstance(self.blocks, int) or isinstance(self.blocks, bool) or self.blocks < 1:
-            raise InvalidArgument(f"`blocks` must be a whole number of blocks, at least 1, received {self.blocks!r}.")
+        else:
+            object.__setattr__(self, "blocks", check_count("blocks", self.blocks))
         check_latency_of(self.latency_of)
         object.__setattr__(self, "exclude", check_names("exclude", self.exclude))
 
@@ -88,6 +88,19 @@ class PruneBlocks(Technique):
 
     def plan(self, model: keras.Model) -> Shortening:
         """Chooses the blocks without building anything; see `Shortening`."""
+        residuals = self._residuals(model)
+        scores = influence(model, residuals.blocks, self.importance_data)
+        ordered = residuals.removable(sorted(range(len(scores)), key=scores.__getitem__))
+        return Shortening(self._chosen(model, residuals, ordered))
+
+    def check_model(self, model: keras.Model) -> None:
+        """Raises what `prepare` would raise, as far as that shows without data and without timing."""
+        residuals = self._residuals(model)
+        if self.latency is None:
+            removable = residuals.removable(range(len(residuals.blocks)))
+            self._chosen(model, residuals, removable)
+
+    def _residuals(self, model: keras.Model) -> Residuals:
         require_graph(model, "PruneBlocks")
         check_layers("exclude", self.exclude, model)
         residuals = Residuals(flatten(model, unknown=NOMINAL_SIZE), self.exclude)
@@ -96,12 +109,7 @@ class PruneBlocks(Technique):
                 f"PruneBlocks finds no residual block to remove in '{model.name}': no addition of two tensors of one "
                 "shape, one of which is computed from the other. Use PruneChannels, which narrows layers."
             )
-        scores = influence(model, residuals.blocks, self.importance_data)
-        ordered: list[Block] = []
-        for index in sorted(range(len(scores)), key=scores.__getitem__):
-            if residuals.can_go([*ordered, residuals.blocks[index]]):
-                ordered.append(residuals.blocks[index])
-        return Shortening(self._chosen(model, residuals, ordered))
+        return residuals
 
     def _chosen(self, model: keras.Model, residuals: Residuals, ordered: Sequence[Block]) -> tuple[Block, ...]:
         if self.blocks is not None:

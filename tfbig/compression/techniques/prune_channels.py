@@ -15,7 +15,7 @@ from tfbig.compression.structure.graph import check_layers, check_names, require
 from tfbig.compression.structure.importance import CRITERIA, OF_THE_LAYER, importance
 from tfbig.compression.structure.latency import Timed, check_latency_of, slowest_within, stopwatches
 from tfbig.compression.technique import Technique, check_choice
-from tfbig.errors import InvalidArgument, InvalidModel, check_range
+from tfbig.errors import InvalidArgument, InvalidModel, check_count, check_range
 
 Criterion = Literal["l1", "l2", "batch_norm", "taylor"]
 
@@ -82,10 +82,7 @@ class PruneChannels(Technique):
         check_choice("importance", self.importance, CRITERIA)
         check_choice("allocation", self.allocation, ("global", "uniform"))
         check_range("floor", self.floor, 0, 1)
-        if not isinstance(self.round_to, int) or isinstance(self.round_to, bool) or self.round_to < 1:
-            raise InvalidArgument(
-                f"`round_to` must be a whole number of channels, at least 1, received {self.round_to!r}."
-            )
+        object.__setattr__(self, "round_to", check_count("round_to", self.round_to))
         object.__setattr__(self, "exclude", check_names("exclude", self.exclude))
 
     @property
@@ -144,8 +141,7 @@ class PruneChannels(Technique):
 
         Each step keeps the same share of what the step before left; the last one reaches the goal.
         """
-        if not isinstance(count, int) or count < 1:
-            raise InvalidArgument(f"`count` must be a whole number of steps, at least 1, received {count!r}.")
+        check_count("count", count)
         share = {self._goal_name: self._goal ** (1 / count)}
         return [dataclasses.replace(self, **share) for _ in range(count)]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from tfbig.errors import check_range
-from tfbig.models.arguments import check_count, check_counts
+from tfbig.errors import check_count, check_range
+from tfbig.models.arguments import check_counts
 
 
 def build(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from tfbig.errors import InvalidArgument
-from tfbig.models.arguments import check_count, check_counts
+from tfbig.errors import InvalidArgument, check_count
+from tfbig.models.arguments import check_counts
 
 
 def build(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from tfbig.errors import InvalidArgument, check_range, nearest
-from tfbig.models.arguments import check_count, check_counts
+from tfbig.errors import InvalidArgument, check_count, check_range, nearest
+from tfbig.models.arguments import check_counts
 
 KINDS = ("two_tower", "ncf")
 

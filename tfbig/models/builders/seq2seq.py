@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tfbig.errors import InvalidArgument, check_range
-from tfbig.models.arguments import check_count
+from tfbig.errors import InvalidArgument, check_count, check_range
 from tfbig.models.encoder_decoder import Sizes, whole
 from tfbig.models.seq2seq import Seq2Seq
 

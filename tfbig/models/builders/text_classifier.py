@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from tfbig.models.arguments import check_count
+from tfbig.errors import check_count
 from tfbig.models.transformer import PositionEmbedding, check_encoder, encoder_block
 
 

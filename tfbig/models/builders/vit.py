@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from tfbig.errors import InvalidArgument
-from tfbig.models.arguments import check_count, check_image_shape
+from tfbig.errors import InvalidArgument, check_count
+from tfbig.models.arguments import check_image_shape
 from tfbig.models.transformer import ClassToken, PositionEmbedding, check_encoder, encoder_block
 
 
