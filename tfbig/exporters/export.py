@@ -14,6 +14,7 @@ from tfbig.compression.native.clone import check_keras_model
 from tfbig.errors import InvalidArgument, nearest
 from tfbig.exporters import registry
 from tfbig.exporters.associated_files import attach, check_associated_files
+from tfbig.exporters.fresh_state import fresh_state
 from tfbig.exporters.post_training import PostTraining
 from tfbig.exporters.tf_keras_litert import exportable
 from tfbig.files import atomic_files, refuse_existing
@@ -80,7 +81,7 @@ def export(
     _check_options(given, writer, target)
     check_associated_files(associated_files or {}, target)
     refuse_existing(target, overwrite)
-    with atomic_files(target, overwrite=overwrite) as partial:
+    with atomic_files(target, overwrite=overwrite) as partial, fresh_state(models.values()):
         writer.write_signatures(models, partial, **given) if several else writer.write(models[""], partial, **given)
         if associated_files:
             attach(partial, associated_files, target.suffix)

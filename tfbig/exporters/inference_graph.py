@@ -5,6 +5,7 @@ The weights lie beside the graph as variables: as constants inside it they cost 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tfbig.compression.native.inference import folded_outputs, integer_outputs, 
 from tfbig.compression.native.opener import functional_of
 from tfbig.compression.native.precision import in_float32
 from tfbig.errors import InvalidModel
+from tfbig.exporters.fresh_state import stateful_layers
+from tfbig.exporters.near_masks import near_masks
 from tfbig.exporters.plain_positions import plain_positions
 from tfbig.exporters.planar_pooling import planar_pooling
 from tfbig.exporters.standing_norms import standing_norms
@@ -26,11 +29,14 @@ from tfbig.files import full_disk_as_os_error
 _EXAMPLE_SIZE = 224  # in a message
 
 
-def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None = 1) -> dict[str, str]:
+def save_inference_graph(
+    model: keras.Model, folder: Path, *, batch: int | None = 1, integers: bool = False
+) -> dict[str, str]:
     """Writes the model's inference graph as a SavedModel with one signature.
 
     Args:
         batch: size of the first axis of every input; None leaves it open.
+        integers: the activations will be rounded to integers, by ranges that are observed.
 
     Returns:
         For each output of the signature the names of the operations that compute it together, joined by ";".
@@ -47,7 +53,11 @@ def save_inference_graph(model: keras.Model, folder: Path, *, batch: int | None 
         return [tf.cast(y, tf.float32) if y.dtype.is_floating else y for y in outputs]
 
     layers = _layers(model)
-    with planar_pooling(layers), standing_norms(model, layers), plain_positions():
+    with contextlib.ExitStack() as forms:
+        for form in (planar_pooling(layers), standing_norms(model, layers), plain_positions()):
+            forms.enter_context(form)
+        if integers:
+            forms.enter_context(near_masks(layers))
         concrete = serve.get_concrete_function(**{spec.name: spec for spec in specs})
     module = tf.Module()
     module.weights = list(concrete.variables)
@@ -101,12 +111,16 @@ def input_specs(model: keras.Model, batch: int | None, open_size: int | None = N
     """Shape, dtype and name of every input.
 
     Args:
+        batch: size of the first axis; a model with states keeps the one that these were made for.
         open_size: what stands for sizes that the model leaves open; None raises `InvalidModel` there.
     """
     symbols = _input_symbols(model)
+    stateful = bool(stateful_layers(model))
     names = unique([re.sub(r"\W", "_", symbol.name.split("/")[-1]) for symbol in symbols])
     return [
-        tf.TensorSpec((batch, *_known(symbol, model, open_size)), symbol.dtype, name=name)
+        tf.TensorSpec(
+            (symbol.shape[0] if stateful else batch, *_known(symbol, model, open_size)), symbol.dtype, name=name
+        )
         for symbol, name in zip(symbols, names, strict=True)
     ]
 

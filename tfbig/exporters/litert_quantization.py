@@ -8,7 +8,6 @@ that holds what Keras computes at a point is that point, whatever the converter 
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from ai_edge_quantizer.algorithm_manager import AlgorithmName, check_op_quantiza
 from tfbig.compression.native.affine import TOO_COARSE
 from tfbig.exporters.calibration import calibrate
 from tfbig.exporters.embedding_lookups import as_embedding_lookups
+from tfbig.exporters.float_regions import float_regions
 from tfbig.exporters.litert_layers import FloatFile
 from tfbig.exporters.packing import pack, unpack, with_arrays
 from tfbig.exporters.stand_ins import STAND_INS, disguise, give_unused_outputs_a_type, reveal
@@ -30,6 +30,7 @@ from tfbig.exporters.tensor_ranges import (
     complete,
     float_outputs,
     is_within,
+    layer_names,
     match,
 )
 from tfbig.exporters.weight_ranges import Statistics, WeightRange, ranges_of_weights
@@ -61,6 +62,7 @@ def quantize(
     probe: dict[str, np.ndarray] | None = None,
     learned: Sequence[Learned] = (),
     samples: Iterable[dict[str, np.ndarray]] = (),
+    weighted: Collection[str] = (),
     weight_ranges: Sequence[WeightRange] = (),
     float_layers: Mapping[str, str] | None = None,
     whole_layers: Mapping[str, str] | None = None,
@@ -77,6 +79,7 @@ def quantize(
             "dynamic" for a model whose activations cannot be integers.
         probe: the file's inputs, by name, on which `learned` was recorded.
         learned: the values at the quantized points of the Keras model for `probe`, with range and scope of each.
+        weighted: names of the layers whose weights become integers; known where `samples` are given.
         weight_ranges: of weights that the Keras model has: the largest weight of each channel, and that of its range.
         samples: the file's inputs, by name, to observe ranges on where nothing was learned.
         float_layers: scopes of ops that are to stay float, and the reason.
@@ -105,11 +108,14 @@ def quantize(
         ranges = calibrate(content, samples, method, _STATIC_BITS[scheme][1])
     graph = complete(content, ranges)
     reasons = {op.name: _why_float(op, graph, scheme, float_layers or {}, whole_layers or {}) for op in graph.ops}
+    if not learned:
+        reasons |= float_regions(graph, _STATIC_BITS[scheme][1], weighted)
     float_ops = {name: reason for name, reason in reasons.items() if reason}
     others = {op.name: other for op in graph.ops if (other := _scheme_of(op.name, schemes or {}))}
     float_ops.update((name, _CHOSEN[other]) for name, other in others.items() if other not in _STATIC_BITS)
-    _add_static_scheme(engine, scheme, float_ops, integer_io)
-    _add_other_schemes(engine, others)
+    patterns = {op.name: op.pattern for op in graph.ops}
+    _add_static_scheme(engine, scheme, [patterns[name] for name in float_ops], integer_io)
+    _add_other_schemes(engine, {patterns[name]: other for name, other in others.items()})
     quantized = _run(engine, graph, scheme, weight_ranges)
     return quantized, {"quantization": scheme, "float_ops": float_ops}
 
@@ -165,10 +171,11 @@ def quantize_only(content: bytes, *, scheme: str, ranges: dict[str, Range], ops:
     engine = _engine(content)
     graph = complete(content, ranges)
     if scheme not in _STATIC_BITS:
-        for name in ops:
-            _add_weight_scheme(engine, scheme, f"^{re.escape(name)};")
+        for op in graph.ops:
+            if op.name in ops:
+                _add_weight_scheme(engine, scheme, op.pattern)
         return bytes(engine.quantize(**_QUIET).quantized_model) if ops else content
-    floats = {op.name: "" for op in graph.ops if op.name not in ops or _why_float(op, graph, scheme, {}, {})}
+    floats = [op.pattern for op in graph.ops if op.name not in ops or _why_float(op, graph, scheme, {}, {})]
     if len(floats) == len(graph.ops):
         return content
     _add_static_scheme(engine, scheme, floats, integer_io=False)
@@ -186,7 +193,7 @@ def _add_weight_scheme(engine: quantizer.Quantizer, scheme: str, pattern: str = 
         engine.add_dynamic_config(pattern, _LOOKUP, num_bits=4 if scheme == "weight_only_int4" else 8)
 
 
-def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict[str, str], integer_io: bool) -> None:
+def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, floats: Iterable[str], integer_io: bool) -> None:
     weight_bits, activation_bits = _STATIC_BITS[scheme]
     engine.add_static_config(_ANY, _ALL, activation_num_bits=activation_bits, weight_num_bits=8)
     if weight_bits == 4:
@@ -195,9 +202,8 @@ def _add_static_scheme(engine: quantizer.Quantizer, scheme: str, float_ops: dict
     if not integer_io:
         for kind in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
             engine.update_quantization_recipe(_ANY, kind, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    for name in float_ops:
-        exactly = f"^{re.escape(name)};"
-        engine.update_quantization_recipe(exactly, _ALL, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    for pattern in floats:
+        engine.update_quantization_recipe(pattern, _ALL, algorithm_key=AlgorithmName.NO_QUANTIZE)
 
 
 def _repaired(
@@ -217,21 +223,18 @@ def _repaired(
 
 def _scheme_of(op: str, schemes: Mapping[str, str]) -> str | None:
     """The scheme of the last glob that names a layer of the op of this name."""
-    pieces = {piece for part in op.split(";") for piece in part.strip().split("/")}
-    # Keras numbers the scopes of layers that are called again.
-    names = pieces | {re.sub(r"_\d+$", "", piece) for piece in pieces}
+    names = layer_names(op)
     found = [scheme for glob, scheme in schemes.items() if any(fnmatch.fnmatchcase(name, glob) for name in names)]
     return found[-1] if found else None
 
 
 def _add_other_schemes(engine: quantizer.Quantizer, others: Mapping[str, str]) -> None:
-    for name, scheme in others.items():
-        exactly = f"^{re.escape(name)};"
+    for pattern, scheme in others.items():
         if scheme in _STATIC_BITS:
             weight_bits, activation_bits = _STATIC_BITS[scheme]
-            engine.add_static_config(exactly, _ALL, activation_num_bits=activation_bits, weight_num_bits=weight_bits)
+            engine.add_static_config(pattern, _ALL, activation_num_bits=activation_bits, weight_num_bits=weight_bits)
         elif scheme not in ("float", "float_columns"):
-            _add_weight_scheme(engine, scheme, exactly)
+            _add_weight_scheme(engine, scheme, pattern)
 
 
 def _why_float(

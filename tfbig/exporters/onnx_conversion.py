@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfbig.errors import ConversionFailed
 from tfbig.exporters import onnx_session
 
 Inputs = Mapping[str, np.ndarray]
@@ -56,7 +58,8 @@ def _from_saved_model(folder: str, names: Sequence[str], opset: int) -> Any:
     _let_all_be_inlined(Path(folder) / "saved_model.pb")
     loaded = tf.saved_model.load(folder)  # The function finds its weights as long as there is this.
     signature = loaded.signatures["serving_default"]
-    frozen = convert_variables_to_constants_v2(signature)
+    # tf2onnx makes a Loop of a whole While, and an LSTM of one that it knows, but nothing of a While in pieces.
+    frozen = convert_variables_to_constants_v2(signature, lower_control_flow=False)
     by_name = {tensor.name.split(":")[0]: tensor.name for tensor in frozen.inputs}
     # A signature's tensors are in the order of their names; the file has the order of the model.
     inputs = [by_name.get(name, by_name.get(f"serving_default_{name}", "")) for name in names]
@@ -71,9 +74,47 @@ def _from_saved_model(folder: str, names: Sequence[str], opset: int) -> Any:
         output_names=outputs,
         opset=opset,
         tensors_to_rename=renamed,
+        custom_op_handlers={"Erfc": (_erfc, [])},
     )
+    if missing := _missing(model.graph):
+        raise ConversionFailed(
+            f"ONNX has no operation for {', '.join(missing)}. Build the model with other layers in their place, or "
+            "export it as LiteRT or as a SavedModel."
+        )
     _name_batch(model)
     return model
+
+
+def _erfc(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """The complementary error function, of the exact GELU, as 1 - erf(x); tf2onnx has only the latter."""
+    dtypes, shapes = node.output_dtypes, node.output_shapes
+    context.remove_node(name)
+    one = context.make_const(f"{name}_one", np.ones((), "float32"))
+    error = context.make_node("Erf", node.input, dtypes=dtypes, shapes=shapes)
+    outputs = [one.output[0], error.output[0]]
+    context.make_node("Sub", outputs, name=name, outputs=node.output, dtypes=dtypes, shapes=shapes)
+
+
+def _missing(graph: Any) -> list[str]:
+    """The operations that ONNX has not, each with the layer that needs it: "RFFT (in 'spectrogram')"."""
+    import onnx
+
+    found: dict[str, str] = {}
+    for node in _nodes(graph):
+        if not node.domain and not onnx.defs.has(node.op_type):
+            layers = [re.sub(r"_\d+$", "", part) for part in node.name.split("/")[2:-1]]
+            where = f" (in '{'/'.join(layers)}')" if layers else ""
+            found.setdefault(node.op_type, f"{node.op_type}{where}")
+    return list(found.values())
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """All nodes, those in the bodies of loops and branches too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
 
 
 def _let_all_be_inlined(path: Path) -> None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfbig.compression.native.clone import custom_objects_of, first_line
 from tfbig.errors import ConversionFailed
+from tfbig.exporters.fresh_state import stateful_layers
 from tfbig.exporters.inference_graph import call_arguments, probe_inputs
 from tfbig.exporters.verification import check_outputs
 
@@ -40,8 +41,9 @@ def check_saved_model(model: keras.Model, path: Path) -> None:
 
 
 def _probe(model: keras.Model) -> list[Any]:
-    one, other = (probe_inputs(model, seed=seed, open_size=_OPEN_SIZE) for seed in range(_BATCH))
-    return [tf.convert_to_tensor(np.concatenate(pair)) for pair in zip(one, other, strict=True)]
+    seeds = range(1 if stateful_layers(model) else _BATCH)
+    samples = [probe_inputs(model, seed=seed, open_size=_OPEN_SIZE) for seed in seeds]
+    return [tf.convert_to_tensor(np.concatenate(values)) for values in zip(*samples, strict=True)]
 
 
 def _outputs(model: keras.Model, args: tuple, kwargs: dict[str, Any]) -> list[np.ndarray]:

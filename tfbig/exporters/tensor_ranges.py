@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,18 +28,26 @@ _PRESCRIBED: dict[str, Range] = {
     "SOFTMAX": (0.0, 255 / 256),
     "TANH": (-1.0, 127 / 128),
 }
+_LONGEST_SCOPE = 10_000  # letters, of AI Edge Quantizer
 _TOLERANCE = 2e-3  # of the norm; folding and fusing change the last bits of a value, another tensor changes the first
 _SAME = 1e-5  # of the norm; nothing but the last bits
 
 
 @dataclasses.dataclass(frozen=True)
 class Op:
-    """One op of the file; `inputs` and `outputs` name its float tensors that are not constants."""
+    """One op of the file; `inputs` and `outputs` name its float tensors that are not constants, the others all."""
 
     name: str
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+
+    @property
+    def pattern(self) -> str:
+        """Matches this op alone among those of AI Edge Quantizer, whose names may begin with the whole of another's."""
+        return f"^{re.escape(''.join(f'{name};' for name in self.makes)[:_LONGEST_SCOPE])}$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +77,12 @@ def match(content: bytes, probe: dict[str, np.ndarray], learned: Sequence[Learne
 def is_within(name: str, scope: str) -> bool:
     """Whether a tensor of this name was made in a scope."""
     return name.startswith(f"{scope}/") or f"/{scope}/" in name
+
+
+def layer_names(op: str) -> frozenset[str]:
+    """The names that layers of the op of this name may have; Keras numbers the scopes of layers that it calls again."""
+    pieces = frozenset(piece for part in op.split(";") for piece in part.strip().split("/"))
+    return pieces | {re.sub(r"_\d+$", "", piece) for piece in pieces}
 
 
 class ValueIndex:
@@ -166,19 +181,19 @@ def _read_ops(content: bytes) -> list[Op]:
     model = unpack(content)
     graph = model.subgraphs[0]
 
-    def floats(indices: Sequence[int]) -> tuple[str, ...]:
+    def names(indices: Sequence[int], *types: int) -> tuple[str, ...]:
         tensors = [graph.tensors[i] for i in (() if indices is None else indices) if i >= 0]
-        return tuple(
-            t.name.decode()
-            for t in tensors
-            if t.type == schema.TensorType.FLOAT32 and not _has_data(model.buffers[t.buffer])
-        )
+        return tuple(t.name.decode() for t in tensors if not types or t.type in types)
 
+    def floats(indices: Sequence[int]) -> tuple[str, ...]:
+        return tuple(name for name in names(indices, schema.TensorType.FLOAT32) if name not in constants)
+
+    constants = {t.name.decode() for t in graph.tensors if _has_data(model.buffers[t.buffer])}
     ops = []
     for op in graph.operators:
-        outputs = [graph.tensors[i].name.decode() for i in op.outputs if i >= 0]
-        kind = kind_of(model, op)
-        ops.append(Op(outputs[0] if outputs else kind, kind, floats(op.inputs), floats(op.outputs)))
+        kind, makes = kind_of(model, op), names(op.outputs)
+        name = makes[0] if makes else kind
+        ops.append(Op(name, kind, floats(op.inputs), floats(op.outputs), names(op.inputs), makes))
     return ops
 
 

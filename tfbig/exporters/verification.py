@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from tfbig.errors import ConversionFailed
 
 EXACT = 1e-3  # of the largest output, for files that compute in float32
 ROUNDED = 1.0  # noise over signal, root mean square: a quantized file above it says nothing about the model any more
+_DOUBTFUL = 0.3  # the same: about 10 dB, where most files have 20 to 40
 
 
 def check_outputs(kind: str, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], *, exact: bool) -> None:
@@ -17,7 +19,8 @@ def check_outputs(kind: str, outputs: Sequence[np.ndarray], expected: Sequence[n
 
     Args:
         kind: what the file is called in the error: "LiteRT file".
-        exact: the file computes in float; else it only must be nearer to the model than zeros would be.
+        exact: the file computes in float; else it only must be nearer to the model than zeros would be, and a warning
+            says so if it is not much nearer.
     """
     if len(outputs) != len(expected):
         raise ConversionFailed(
@@ -37,6 +40,14 @@ def check_outputs(kind: str, outputs: Sequence[np.ndarray], expected: Sequence[n
             f"Output {worst} of the {kind} differs from the Keras model by {error:.3g} (allowed {tolerance:.3g}"
             f"{'' if exact else ', root mean square'}). The file was not kept."
             + ("" if exact else " Give more calibration data, or look with tfbig.debug which layers suffer.")
+        )
+    if worst is not None and not exact and errors[worst][0] > _DOUBTFUL * errors[worst][1]:
+        share = errors[worst][0] / errors[worst][1]
+        warnings.warn(
+            f"Output {worst} of the {kind} differs from the Keras model by {share:.0%} of its size (root mean square) "
+            "on the samples that were compared. Measure its quality; tfbig.debug shows which layers suffer, and "
+            "training under tfbig.Quantize mends most.",
+            stacklevel=2,
         )
 
 

@@ -66,14 +66,7 @@ def compressible_kernels(model: keras.Model, *, min_size: int = TINY) -> list[Ke
     Raises:
         InvalidModel: the model has no such tensor, or one of them holds NaN or infinity.
     """
-    found: dict[int, Kernel] = {}
-    for layer in model._flatten_layers():
-        for attribute, axes in _candidates(layer).items():
-            variable = getattr(layer, attribute, None)
-            if isinstance(variable, keras.Variable) and id(variable) not in found:
-                rank = len(variable.shape)
-                found[id(variable)] = Kernel(variable, layer, attribute, tuple(a % rank for a in axes))
-    kernels = [kernel for kernel in found.values() if kernel.size >= min_size]
+    kernels = [kernel for kernel in _kernels(model) if kernel.size >= min_size]
     if not kernels:
         raise InvalidModel(
             f"`model` '{model.name}' has no weight tensor of rank 2 or more with at least {min_size} elements, so "
@@ -86,6 +79,22 @@ def compressible_kernels(model: keras.Model, *, min_size: int = TINY) -> list[Ke
                 "rate, or load the last good weights, before compressing it."
             )
     return kernels
+
+
+def weighted_layers(model: keras.Model) -> list[str]:
+    """The names of the layers that have such tensors, of any size."""
+    return sorted({kernel.layer.name for kernel in _kernels(model)})
+
+
+def _kernels(model: keras.Model) -> list[Kernel]:
+    found: dict[int, Kernel] = {}
+    for layer in model._flatten_layers():
+        for attribute, axes in _candidates(layer).items():
+            variable = getattr(layer, attribute, None)
+            if isinstance(variable, keras.Variable) and id(variable) not in found:
+                rank = len(variable.shape)
+                found[id(variable)] = Kernel(variable, layer, attribute, tuple(a % rank for a in axes))
+    return list(found.values())
 
 
 def shares_values(weights: np.ndarray) -> bool:

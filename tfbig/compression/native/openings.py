@@ -150,13 +150,17 @@ def _elu(layer: Any, x: Any) -> Any:
     return ops.elu(x) if layer.alpha == 1 else ops.leaky_relu(ops.elu(x), float(layer.alpha))
 
 
-def _masked_softmax(layer: Any, x: Any, mask: Any) -> Any:
+def masked_softmax(layer: Any, x: Any, mask: Any) -> Any:
     """Softmax over what the mask lets through, without the -1e9 that would take up the whole range of an integer."""
-    inner = tuple(range(1, len(x.shape)))
     visible = ops.cast(mask, "bool")
-    hidden = ops.subtract(ops.min(x, axis=inner, keepdims=True), _OUT_OF_SIGHT)
-    scores = ops.softmax(ops.where(visible, x, hidden), axis=_single(layer.axis))
+    scores = ops.softmax(ops.where(visible, x, out_of_sight(x)), axis=_single(layer.axis))
     return ops.where(visible, scores, 0.0)
+
+
+def out_of_sight(scores: Any) -> Any:
+    """For each sample a number so far below all of its scores that a softmax makes 0 of it."""
+    inner = tuple(range(1, len(scores.shape)))
+    return ops.subtract(ops.min(scores, axis=inner, keepdims=True), _OUT_OF_SIGHT)
 
 
 def _single(axis: Any) -> int | None:
@@ -188,7 +192,8 @@ def _same_ranks(layer: Any, kwargs: dict[str, Any]) -> bool:
     return not layer._reshape_required
 
 
-def _is_masked(layer: Any, kwargs: dict[str, Any]) -> bool:
+def hides_some(layer: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a call of `Softmax` has a mask, and one axis."""
     return kwargs.get("mask") is not None and _single(layer.axis) is not None
 
 
@@ -209,6 +214,6 @@ _LAYERS: dict[str, tuple[Callable[[Any, dict[str, Any]], bool], Callable[..., An
     "ReLU": (_is_unusual_relu, _relu),
     "PReLU": (_always, _prelu),
     "ELU": (_always, _elu),
-    "Softmax": (_is_masked, _masked_softmax),
+    "Softmax": (hides_some, masked_softmax),
     "ReversibleEmbedding": (_is_reversed_and_tied, _reversed_embedding),
 }

@@ -7,17 +7,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
+from keras.src.backend import AutocastScope
 
 
 @contextlib.contextmanager
 def in_float32(layers: Iterable[Any]) -> Iterator[None]:
-    """While open, the layers compute in float32, whatever their policies say."""
+    """While open, the layers compute in float32, whatever their policies say, also with weights of 16 bits."""
     mixed = [layer for layer in layers if "float16" in layer.compute_dtype]
     policies = [layer.dtype_policy for layer in mixed]
     for layer in mixed:
         layer.dtype_policy = keras.DTypePolicy("float32")
     try:
-        yield
+        with AutocastScope("float32"):
+            yield
     finally:
         for layer, policy in zip(mixed, policies, strict=True):
             layer.dtype_policy = policy

@@ -62,7 +62,9 @@ class Prepared(keras.Model):
         with WeightsSeenThrough(self.machines, training) as seen:
             for machine in self.machines:
                 if machine.replaces_call:
-                    outputs = machine.call_model(args, kwargs, training)
+                    # The steps cast for themselves; the model's own precision is the global one when it was made.
+                    with AutocastScope(None):
+                        outputs = machine.call_model(args, kwargs, training)
                     break
             else:
                 outputs = super().call(*args, **kwargs)
@@ -129,7 +131,7 @@ class WeightsSeenThrough:
     def __enter__(self) -> WeightsSeenThrough:
         seen: dict[int, tf.Tensor] = {}
         variables = {id(k.variable): k.variable for machine in self.machines for k in machine.kernels}
-        with AutocastScope(None):
+        with AutocastScope(None):  # Of the model, which would cast the weights, and what the scope holds of them.
             for machine in self.machines:
                 weights = [
                     seen[id(k.variable)] if id(k.variable) in seen else tf.convert_to_tensor(k.variable.value)
@@ -137,9 +139,9 @@ class WeightsSeenThrough:
                 ]
                 for kernel, weight in zip(machine.kernels, machine.transform(weights, self.training), strict=True):
                     seen[id(kernel.variable)] = weight
+            mapping = [(variables[key], weight) for key, weight in seen.items()]
+            self.scope = keras.StatelessScope(state_mapping=mapping, collect_losses=True)
         self.replaced = set(seen)
-        mapping = [(variables[key], weight) for key, weight in seen.items()]
-        self.scope = keras.StatelessScope(state_mapping=mapping, collect_losses=True)
         self.scope.__enter__()
         return self
 

@@ -32,7 +32,7 @@ class Run:
 
     def step(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Computes one step, its constants and its outputs rounded."""
-        if step.outputs[0] in self.plan.with_constants:
+        if step.outputs[0] in self.plan.with_constants and id(step.operation) not in self.machine.exempt:
             args = tuple(map(self.constant, args, step.arguments.args))
         outputs = self.compute(step, args, kwargs)
         flat = [self.quantize(tensor, y) for tensor, y in zip(step.outputs, keras.tree.flatten(outputs), strict=True)]

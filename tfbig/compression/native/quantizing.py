@@ -15,6 +15,7 @@ from tfbig.compression.native.integer_steps import integer_steps, linear_steps
 from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import Machine, straight_through
 from tfbig.compression.native.points import between_floats, kind_of, plan
+from tfbig.compression.native.poles import before_poles
 from tfbig.compression.native.quantized_runs import InferenceRun, TrainingRun
 from tfbig.compression.native.rounding import bits_of, off_ties, round_weights
 from tfbig.compression.native.tracing import Untraceable
@@ -65,6 +66,9 @@ class Quantizing(Machine):
         object.__setattr__(self, "graph", graph)
         object.__setattr__(self, "weights_only", reason)
         object.__setattr__(self, "plan", plan(graph) if graph else None)
+        with_poles = before_poles(graph, self.plan, {id(k.variable) for k in chosen}) if graph else frozenset()
+        object.__setattr__(self, "with_poles", with_poles)
+        exempt |= with_poles
         object.__setattr__(self, "exempt", exempt)
         object.__setattr__(self, "unrounded", between_floats(graph, self.plan, exempt) if graph else frozenset())
         object.__setattr__(self, "one_scale", one_scale)

@@ -6,7 +6,7 @@ import fnmatch
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tfbig.compression.native.inference import (
     weight_ranges,
     whole_layers,
 )
+from tfbig.compression.native.kernels import weighted_layers
 from tfbig.compression.native.prepared import Prepared
 from tfbig.compression.native.quantizing import Quantizing
 from tfbig.compression.techniques.quantize import Quantize
@@ -138,19 +139,26 @@ def _saved(
             f"`select_tf_ops=True` goes with float files, quantize=None or 'float16': operations of TensorFlow have no "
             f"integers, received {quantize or 'a model prepared with Quantize'!r}. Leave one of the two out."
         )
-    output_ops = save_inference_graph(model, Path(folder))
-    names = [spec.name for spec in input_specs(model, 1)]
+    samples = how.get("samples") if how else None
+    output_ops = save_inference_graph(model, Path(folder), integers=samples is not None)
     return {
         "folder": folder,
         "quantize": how,
-        "probes": [
-            dict(zip(names, probe_inputs(model, seed=seed), strict=True)) for seed in range(_PROBES if how else 1)
-        ],
+        "probes": _probes(model, samples, _PROBES if how else 1),
         "sparse": False if sparse is None and not _is_sparse(model) else sparse,
         "names": output_names(model),
         "output_ops": output_ops,
         "select_tf_ops": select_tf_ops,
     }
+
+
+def _probes(model: keras.Model, samples: Sequence[Mapping[str, np.ndarray]] | None, count: int) -> list[dict[str, Any]]:
+    """The inputs that the file is compared with the model on: from the samples, evenly spread, or random ones."""
+    names = [spec.name for spec in input_specs(model, 1)]
+    if not samples:
+        return [dict(zip(names, probe_inputs(model, seed=seed), strict=True)) for seed in range(count)]
+    chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
+    return [{name: samples[index][name] for name in names} for index in chosen]
 
 
 def _check(model: keras.Model, part: dict[str, Any], outputs: list[list[np.ndarray]], kind: str) -> None:
@@ -188,8 +196,12 @@ def _quantization(model: keras.Model, quantize: str | PostTraining | None, calib
     if calibration is None:
         raise no_calibration(quantize)
     coarse = [layer.name for layer in model._flatten_layers() if is_too_coarse(layer, _ACTIVATION_BITS[quantize])]
-    samples = calibration_samples(model, calibration)
-    return {"scheme": quantize, "samples": samples, "schemes": dict.fromkeys(coarse, "float_columns")}
+    return {
+        "scheme": quantize,
+        "samples": calibration_samples(model, calibration),
+        "weighted": weighted_layers(model),
+        "schemes": dict.fromkeys(coarse, "float_columns"),
+    }
 
 
 def _check_schemes(schemes: Mapping[str, str], model: keras.Model) -> None:

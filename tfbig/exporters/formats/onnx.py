@@ -14,6 +14,7 @@ from tfbig.compression.techniques.quantize import Quantize
 from tfbig.errors import InvalidArgument, InvalidModel, unknown
 from tfbig.exporters.calibration_samples import calibration_samples, no_calibration
 from tfbig.exporters.extras import require
+from tfbig.exporters.fresh_state import stateful_layers
 from tfbig.exporters.inference_graph import input_specs, probe_inputs, reference_outputs, save_inference_graph
 from tfbig.exporters.verification import check_outputs
 from tfbig.isolation import run_isolated
@@ -42,6 +43,7 @@ def write(
         symmetric: make all zero points 0.
 
     Raises:
+        InvalidModel: a recurrent layer is stateful.
         MissingPackage: tf2onnx, onnx or onnxruntime is not installed.
         ConversionFailed: the converter refused or died, or the file does not compute what the model computes.
     """
@@ -50,11 +52,17 @@ def write(
         raise InvalidArgument(
             f"`opset` must be a whole number from {_OPSETS.start} to {_OPSETS.stop - 1}, received {opset!r}."
         )
+    if stateful := stateful_layers(model):
+        raise InvalidModel(
+            f"`model` '{model.name}' has the stateful layer '{stateful[0].name}', and ONNX keeps nothing from call to "
+            "call. Export it as LiteRT or as a SavedModel, or make the state an input and an output of the model: "
+            "stateful=False, return_state=True and initial_state=..."
+        )
     how = _quantization(model, quantize, calibration)
     names = [spec.name for spec in input_specs(model, 1)]
     probe = dict(zip(names, probe_inputs(model), strict=True))
     with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
-        save_inference_graph(model, Path(folder), batch=None)
+        save_inference_graph(model, Path(folder), batch=None, integers=how is not None and "samples" in how)
         facts = run_isolated(
             "tfbig.exporters.onnx_conversion:convert",
             folder,

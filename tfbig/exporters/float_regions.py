@@ -1,0 +1,63 @@
+"""Ops of a float LiteRT file that stay float together, because the numbers between them fit no integer's range."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+from tfbig.compression.native import poles
+from tfbig.exporters.tensor_ranges import FileGraph, Op, layer_names
+
+_POLES = ("LOG", "DIV")
+_WITH_WEIGHTS = (
+    "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "GATHER", "EMBEDDING_LOOKUP",
+)  # fmt: skip
+_FACTOR = 4  # a step of the scores that is a factor of e ** 4 behind a softmax
+
+
+def float_regions(graph: FileGraph, bits: int, weighted: Collection[str]) -> dict[str, str]:
+    """The reasons by the name of the op.
+
+    Args:
+        bits: of the activations.
+        weighted: names of layers whose weights become integers.
+    """
+    reason = poles.REASON.format(bits=bits)
+    return dict.fromkeys(_before_poles(graph, frozenset(weighted)), reason) | _before_far_scores(graph, bits)
+
+
+def _before_poles(graph: FileGraph, weighted: frozenset[str]) -> set[str]:
+    """Logarithms and divisions, and what computes for them alone; see `tfbig.compression.native.poles`."""
+    readers: dict[str, list[Op]] = defaultdict(list)
+    for op in graph.ops:
+        for name in op.reads:
+            readers[name].append(op)
+    found: set[str] = set()
+    for op in reversed(graph.ops):
+        behind = [reader for name in op.makes for reader in readers[name]]
+        serves = bool(behind) and all(reader.name in found for reader in behind)
+        integers = op.kind in _WITH_WEIGHTS and bool(weighted & layer_names(op.name))
+        if op.kind in _POLES or (serves and not integers):
+            found.add(op.name)
+    return found
+
+
+def _before_far_scores(graph: FileGraph, bits: int) -> dict[str, str]:
+    """Softmaxes of scores so far apart that integers cannot tell most of them, and what leads there.
+
+    It is what a mask of -1e9 does: all that is not hidden would be on one step.
+    """
+    made_by = {name: op for op in graph.ops for name in op.outputs}
+    waiting = [op for op in graph.ops if op.kind == "SOFTMAX" and _far(op.inputs, graph, bits)]
+    found: dict[str, str] = {}
+    while waiting:
+        op = waiting.pop()
+        if op.name not in found:
+            found[op.name] = f"scores are masked by numbers so large that {bits} bits could not tell the others apart"
+            waiting.extend(made_by[name] for name in _far(op.inputs, graph, bits) if name in made_by)
+    return found
+
+
+def _far(names: Sequence[str], graph: FileGraph, bits: int) -> list[str]:
+    spans = {name: graph.ranges[name][1] - graph.ranges[name][0] for name in names if name in graph.ranges}
+    return [name for name, span in spans.items() if span > _FACTOR * 2**bits]
