@@ -9,6 +9,7 @@ from keras import layers
 
 import tfbig
 from tfbig.errors import InvalidArgument
+from tfbig.exporters import facts
 from tfbig.measurement.flatbuffer import read_litert
 from tfbig.measurement.litert import run_litert
 
@@ -91,7 +92,7 @@ def test_files_inside_and_metadata_are_kept(pair, inputs, tmp_path):
     file = tfbig.export(pair, tmp_path / "both.tflite", **options)
     assert read_associated_files(file) == {"labels.txt": "a\nb"}
     metadata = read_litert(file).metadata
-    assert b'"quantization": "int8"' in metadata["tfbig"] and "min_runtime_version" in metadata
+    assert facts.decode(metadata["tfbig"])["quantization"] == "int8" and "min_runtime_version" in metadata
 
 
 def test_what_is_wrong_is_said(pair, tmp_path):

@@ -94,6 +94,7 @@ def _refuse_text(name: str, split: Any) -> None:
 
 def _as_dataset(name: str, split: Any) -> tf.data.Dataset:
     if isinstance(split, tf.data.Dataset):
+        _check_elements(name, split.element_spec)
         return split
     if isinstance(split, keras.utils.PyDataset):
         return from_sequence(split)
@@ -138,14 +139,22 @@ def _from_datasets(splits: dict[str, tf.data.Dataset]) -> Data:
 def _check_elements(name: str, element: Any) -> None:
     if not isinstance(element, tuple) or len(element) not in (2, 3):
         raise InvalidData(
-            f"The {name} dataset must yield pairs (x, y), or (x, y, "
-            f"sample_weight), received elements {element}. "
-            "Map it to such pairs."
+            f"The {name} dataset must yield pairs (x, y), or (x, y, sample_weight), received elements {element}. "
+            f"{_pairing(element)}"
         )
     if any(tensor.shape.rank == 0 for tensor in tf.nest.flatten(element[:2])):
         raise InvalidData(
             f"The {name} dataset must yield batches, received single samples {element}. Call .batch(32) on it."
         )
+
+
+def _pairing(element: Any) -> str:
+    """How such elements become pairs."""
+    if isinstance(element, dict) and len(element) > 1:
+        *inputs, label = element
+        x = f"d[{inputs[0]!r}]" if len(inputs) == 1 else f"{{{', '.join(f'{name!r}: d[{name!r}]' for name in inputs)}}}"
+        return f"Map it to such pairs, for example with .map(lambda d: ({x}, d[{label!r}]))."
+    return "Map it to such pairs: .map(lambda x: (x, x)) for a model that reproduces its inputs."
 
 
 def _shape(tensor: tf.TensorSpec) -> tuple | None:

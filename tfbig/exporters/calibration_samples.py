@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -24,7 +24,8 @@ def calibration_samples(model: keras.Model, calibration: Any, limit: int = _SAMP
             order or by name, or `(x, y)` of these.
 
     Raises:
-        InvalidData: it is empty, or does not fit the model's inputs.
+        InvalidArgument: it is of another kind.
+        InvalidData: it is empty, holds NaN, or does not fit the model's inputs.
     """
     specs = input_specs(model, 1)
     samples: list[dict[str, np.ndarray]] = []
@@ -34,6 +35,10 @@ def calibration_samples(model: keras.Model, calibration: Any, limit: int = _SAMP
             raise InvalidData(
                 f"`calibration` must give inputs of shape {[tuple(s.shape[1:]) for s in specs]} behind the batch axis, "
                 f"received {[a.shape[1:] for a in arrays]}."
+            )
+        if any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in arrays):
+            raise InvalidData(
+                "`calibration` holds NaN or infinite values, which have no range. Take them out, or put numbers there."
             )
         for row in _rows(len(arrays[0]), limit - len(samples)):
             samples.append(
@@ -80,6 +85,12 @@ def _batches(calibration: Any) -> Iterable[Any]:
     if hasattr(calibration, "element_spec"):
         labelled = isinstance(calibration.element_spec, tuple) and len(calibration.element_spec) > 1
         return (element[0] if labelled else element for element in calibration)
+    if callable(calibration) or isinstance(calibration, Iterator):
+        raise InvalidArgument(
+            f"`calibration` must be a batched tf.data.Dataset, a PyDataset or arrays, received a "
+            f"{'generator' if isinstance(calibration, Iterator) else 'function'}. Of a representative dataset of "
+            "TensorFlow Lite's converter make an array: np.concatenate([sample[0] for sample in representative()])."
+        )
     if isinstance(calibration, tuple) and len(calibration) == 2:
         calibration = calibration[0]
     return [calibration]

@@ -13,6 +13,7 @@ from tfbig.errors import ConversionFailed
 from tfbig.exporters.packing import unpack
 
 _FLEX = "Flex"
+_TYPES = {"f16": "float16", "bf16": "bfloat16", "f64": "float64"}  # that LiteRT computes nothing in
 Probe = dict[str, np.ndarray]
 
 
@@ -112,9 +113,10 @@ def _converted(
         if missing := _missing(str(error)):
             raise ConversionFailed(
                 f"LiteRT has no operation for {', '.join(missing)}{', and its Flex delegate neither' * select_tf_ops}. "
-                "Build the model with other layers in their place, "
+                + ("It computes real numbers in float32: cast to that. " if any(" of " in m for m in missing) else "")
+                + "Build the model with other layers in their place or export the part of it without them, "
                 + ("" if select_tf_ops else "allow TensorFlow's own with select_tf_ops=True, ")
-                + "or export it as ONNX or as a SavedModel."
+                + "or write a SavedModel, which has all of TensorFlow."
             ) from None
         raise
     content = tensor_names.name_outputs(content, output_ops or {})
@@ -144,13 +146,19 @@ def _tf_ops(content: bytes) -> list[str]:
 
 
 def _missing(message: str) -> list[str]:
-    """The operations that the converter misses, each with a layer that needs it: "Erfinv (in 'head/inverse')"."""
+    """The operations that the converter misses, each with a layer that needs it: "Erfinv (in 'head/inverse')".
+
+    Where LiteRT has the operation for other types of numbers, it says which it lacks: "MatMul of float16".
+    """
     found: dict[str, str] = {}
+    types = {kind: arguments for kind, arguments in re.findall(r"tf\.(\w+)\(([^)]*)\) ->", message)}
     for line in message.splitlines():
         if kind := re.search(r"'tf\.(\w+)' op is neither a custom op nor a flex op", line):
             scope = re.search(r'"([^"]+)@', line)  # model/layer_1/op@function
             layers = [re.sub(r"_\d+$", "", part) for part in scope[1].split("/")[1:-1]] if scope else []
-            found.setdefault(kind[1], f"{kind[1]} (in '{'/'.join(layers)}')" if layers else kind[1])
+            other = next((_TYPES[t] for t in re.findall(r"x(\w+)>", types.get(kind[1], "")) if t in _TYPES), None)
+            what = f"{kind[1]} of {other}" if other else kind[1]
+            found.setdefault(kind[1], f"{what} (in '{'/'.join(layers)}')" if layers else what)
     return list(found.values())
 
 

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfbig.compression.native.clone import first_line
 from tfbig.compression.native.graph import recorded_inputs
 from tfbig.compression.native.inference import folded_outputs, integer_outputs, quantizing_machine
 from tfbig.compression.native.opener import functional_of
@@ -21,6 +22,7 @@ from tfbig.compression.native.precision import in_float32
 from tfbig.errors import InvalidModel
 from tfbig.exporters.fresh_state import stateful_layers
 from tfbig.exporters.near_masks import near_masks
+from tfbig.exporters.plain_lookups import plain_lookups
 from tfbig.exporters.plain_positions import plain_positions
 from tfbig.exporters.planar_pooling import planar_pooling
 from tfbig.exporters.standing_norms import standing_norms
@@ -42,10 +44,11 @@ def save_inference_graph(
         For each output of the signature the names of the operations that compute it together, joined by ";".
 
     Raises:
-        InvalidModel: an input whose size is open, or which takes text.
+        InvalidModel: an input whose size is open, or which takes text; or samples that depend on each other.
     """
     specs = input_specs(model, batch)
     _refuse_text(model, specs)
+    _refuse_dependence(model)
 
     @tf.function(autograph=False)
     def serve(**inputs: tf.Tensor) -> list[tf.Tensor]:
@@ -54,7 +57,8 @@ def save_inference_graph(
 
     layers = _layers(model)
     with contextlib.ExitStack() as forms:
-        for form in (planar_pooling(layers), standing_norms(model, layers), plain_positions()):
+        plain = (planar_pooling(layers), plain_lookups(layers), plain_positions())
+        for form in (*plain, standing_norms(model, layers)):
             forms.enter_context(form)
         if integers:
             forms.enter_context(near_masks(layers))
@@ -88,6 +92,37 @@ def _refuse_text(model: keras.Model, specs: list[tf.TensorSpec]) -> None:
             "into words. Export the part behind the text layer, with whole numbers as input, and tokenize beside it "
             "(tfbig.data.Tokenizer); or write a SavedModel, which can."
         )
+
+
+def _refuse_dependence(model: keras.Model) -> None:
+    """Raises `InvalidModel` if a model of fixed batches does not compute each sample alone, as the file will."""
+    sizes = {symbol.shape[0] for symbol in _input_symbols(model)}
+    size = sizes.pop() if len(sizes) == 1 else None
+    if size in (None, 1) or stateful_layers(model):
+        return
+    samples = [probe_inputs(model, seed=seed) for seed in range(size)]
+    try:
+        alone = [_arrays(inference(model, list(map(tf.convert_to_tensor, samples[0])))) for _ in range(2)]
+        together = _arrays(inference(model, [tf.concat(values, 0) for values in zip(*samples, strict=True)]))
+        is_random = not all(np.array_equal(a, b) for a, b in zip(*alone, strict=True))
+        same = is_random or all(_near(a, b[:1]) for a, b in zip(alone[0], together, strict=True))
+        reason = "a sample alone gives another result than in a batch."
+    except Exception as error:  # Whatever the model's own code raises for a batch that it was not written for.
+        same, reason = False, first_line(error)
+    if not same:
+        raise InvalidModel(
+            f"`model` '{model.name}' was built for batches of {size} and does not compute one sample by itself, as a "
+            f"file for a device does: {reason} Build it with an open batch, keras.Input(shape), and let no operation "
+            "go over the first axis."
+        )
+
+
+def _arrays(outputs: Any) -> list[np.ndarray]:
+    return [np.asarray(keras.ops.convert_to_numpy(y), "float32") for y in keras.tree.flatten(outputs)]
+
+
+def _near(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-3, atol=1e-3 * max(1.0, float(np.max(np.abs(b))))))
 
 
 def inference(model: keras.Model, values: list[Any]) -> Any:
@@ -195,5 +230,4 @@ def reference_outputs(model: keras.Model, values: list[np.ndarray]) -> list[np.n
     tensors = [tf.convert_to_tensor(v) for v in values]
     machine = quantizing_machine(model)
     integers = machine is not None and machine.graph is not None
-    outputs = integer_outputs(model, tensors) if integers else inference(model, tensors)
-    return [np.asarray(keras.ops.convert_to_numpy(y), "float32") for y in keras.tree.flatten(outputs)]
+    return _arrays(integer_outputs(model, tensors) if integers else inference(model, tensors))

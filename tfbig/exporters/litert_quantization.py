@@ -18,6 +18,7 @@ from ai_edge_quantizer.algorithm_manager import AlgorithmName, check_op_quantiza
 from tfbig.compression.native.affine import TOO_COARSE
 from tfbig.exporters.calibration import calibrate
 from tfbig.exporters.embedding_lookups import as_embedding_lookups
+from tfbig.exporters.facts import ALL
 from tfbig.exporters.float_regions import float_regions
 from tfbig.exporters.litert_layers import FloatFile
 from tfbig.exporters.packing import pack, unpack, with_arrays
@@ -28,7 +29,6 @@ from tfbig.exporters.tensor_ranges import (
     Op,
     Range,
     complete,
-    float_outputs,
     is_within,
     layer_names,
     match,
@@ -101,7 +101,7 @@ def quantize(
         if scheme != "hybrid":
             return quantized, {"quantization": scheme, "float_ops": {}}
         reason = f"only weights are integers (dynamic range): {weights_only or _RECURRENT}"
-        return quantized, {"quantization": "dynamic", "float_ops": dict.fromkeys(float_outputs(content), reason)}
+        return quantized, {"quantization": "dynamic", "float_ops": {ALL: reason}}
     assert probe is not None or not learned
     ranges = match(content, probe or {}, learned) if learned else None
     if ranges is None:

@@ -58,6 +58,7 @@ def _from_saved_model(folder: str, names: Sequence[str], opset: int) -> Any:
     _let_all_be_inlined(Path(folder) / "saved_model.pb")
     loaded = tf.saved_model.load(folder)  # The function finds its weights as long as there is this.
     signature = loaded.signatures["serving_default"]
+    _refuse_state(signature)
     # tf2onnx makes a Loop of a whole While, and an LSTM of one that it knows, but nothing of a While in pieces.
     frozen = convert_variables_to_constants_v2(signature, lower_control_flow=False)
     by_name = {tensor.name.split(":")[0]: tensor.name for tensor in frozen.inputs}
@@ -82,6 +83,9 @@ def _from_saved_model(folder: str, names: Sequence[str], opset: int) -> Any:
             "export it as LiteRT or as a SavedModel."
         )
     _name_batch(model)
+    _make_sizes_whole(model)
+    for end in model.graph.output:
+        _declare(end.type.tensor_type.shape, signature.structured_outputs[end.name].shape)
     return model
 
 
@@ -95,6 +99,24 @@ def _erfc(context: Any, node: Any, name: str, arguments: Any) -> None:
     context.make_node("Sub", outputs, name=name, outputs=node.output, dtypes=dtypes, shapes=shapes)
 
 
+def _refuse_state(signature: Any) -> None:
+    """Raises `ConversionFailed` where the model changes a variable, such as the state of a random seed."""
+    content = signature.graph.as_graph_def()
+    nodes = [*content.node, *(node for function in content.library.function for node in function.node_def)]
+    if names := [node.name for node in nodes if node.op.startswith("Assign")]:
+        layers = [_layer(name) for name in names if _layer(name)]
+        raise ConversionFailed(
+            f"ONNX keeps nothing from call to call, and the model does{f', in {layers[0]!r}' if layers else ''}: it "
+            "draws random numbers, or counts. Export the part of it without that, such as a decoder, or a SavedModel."
+        )
+
+
+def _layer(node: str) -> str:
+    """The layer that a node of this name stands in, if any: "encoder/sampling"."""
+    parts = [part for part in node.split("/")[:-1] if part != "StatefulPartitionedCall"]
+    return "/".join(re.sub(r"_\d+$", "", part) for part in parts[1:])
+
+
 def _missing(graph: Any) -> list[str]:
     """The operations that ONNX has not, each with the layer that needs it: "RFFT (in 'spectrogram')"."""
     import onnx
@@ -102,8 +124,7 @@ def _missing(graph: Any) -> list[str]:
     found: dict[str, str] = {}
     for node in _nodes(graph):
         if not node.domain and not onnx.defs.has(node.op_type):
-            layers = [re.sub(r"_\d+$", "", part) for part in node.name.split("/")[2:-1]]
-            where = f" (in '{'/'.join(layers)}')" if layers else ""
+            where = f" (in '{_layer(node.name)}')" if _layer(node.name) else ""
             found.setdefault(node.op_type, f"{node.op_type}{where}")
     return list(found.values())
 
@@ -129,6 +150,31 @@ def _let_all_be_inlined(path: Path) -> None:
             for mark in ("_XlaMustCompile", "_noinline"):
                 owner.attr.pop(mark, None)
     path.write_bytes(content.SerializeToString())
+
+
+def _make_sizes_whole(model: Any) -> None:
+    """Rounds the factors of resized images up where, rounded down, they lose the last row: 17 * 1.9411764 < 33."""
+    import onnx
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in [node for node in model.graph.node if node.op_type == "Resize" and len(node.input) == 3]:
+        inferred = onnx.shape_inference.infer_shapes(model).graph  # Each time: what was mended changes what is behind.
+        shapes = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.value_info, *inferred.input)}
+        factors = constants.get(node.input[2])
+        if factors is None or node.input[0] not in shapes:
+            continue
+        sizes = np.array([dim.dim_value for dim in shapes[node.input[0]]], "float64")
+        values = onnx.numpy_helper.to_array(factors)
+        wanted = np.round(sizes * values)
+        mended = np.where(np.floor(sizes * values) < wanted, np.nextafter(values, np.float32(np.inf)), values)
+        factors.CopyFrom(onnx.numpy_helper.from_array(mended.astype("float32"), factors.name))
+
+
+def _declare(declared: Any, shape: Any) -> None:
+    """Corrects the sizes behind the batch by those that TensorFlow knows: tf2onnx guesses some of a resized image."""
+    for known, size in zip(list(declared.dim)[1:], list(shape)[1:], strict=False):
+        if size is not None:
+            known.dim_value = size
 
 
 def _name_batch(model: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 
 from tfbig.exporters.packing import pack, unpack
@@ -14,16 +15,18 @@ def shorten(content: bytes) -> tuple[bytes, dict[str, str]]:
     """Returns the file with names of the last fused operation only, and what became of each name that changed.
 
     Where the converter fuses operations, it strings the names of all of them together, which would be a few percent of
-    a small file. Names stay unique: tools that read LiteRT files look tensors up by name.
+    a small file. In the bodies of loops, whose names say the loop's each time, only the end of each is left, for they
+    would be a third of a recurrent one. Names stay unique: tools that read LiteRT files look tensors up by name.
     """
     model = unpack(content)
     renamed: dict[str, str] = {}
-    for subgraph in model.subgraphs:
+    for number, subgraph in enumerate(model.subgraphs):
+        separators = ";/" if number else ";"
         names = [tensor.name.decode() for tensor in subgraph.tensors]
-        taken = {name for name in names if ";" not in name}
+        taken = {name for name in names if not any(mark in name for mark in separators)}
         for tensor, name in zip(subgraph.tensors, names, strict=True):
-            if ";" in name:
-                tensor.name = renamed[name] = free_name(name.rsplit(";", 1)[-1], taken)
+            if any(mark in name for mark in separators):
+                tensor.name = renamed[name] = free_name(re.split(f"[{separators}]", name)[-1], taken)
                 taken.add(renamed[name])
     return pack(model), renamed
 

@@ -134,13 +134,6 @@ def complete(content: bytes, ranges: dict[str, Range]) -> FileGraph:
     return FileGraph(tuple(ops), known)
 
 
-def float_outputs(content: bytes) -> list[str]:
-    """The names of all tensors that ops compute in float, the bodies of loops included."""
-    model = unpack(content)
-    tensors = [graph.tensors[i] for graph in model.subgraphs for op in graph.operators for i in op.outputs if i >= 0]
-    return [tensor.name.decode() for tensor in tensors if tensor.type == schema.TensorType.FLOAT32]
-
-
 def _table_ranges(content: bytes) -> dict[str, Range]:
     """The ranges of tensors whose entries are taken from a constant."""
     model = unpack(content)

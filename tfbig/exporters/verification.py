@@ -7,26 +7,40 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfbig.errors import ConversionFailed
+from tfbig.errors import ConversionFailed, InvalidModel
 
 EXACT = 1e-3  # of the largest output, for files that compute in float32
 ROUNDED = 1.0  # noise over signal, root mean square: a quantized file above it says nothing about the model any more
 _DOUBTFUL = 0.3  # the same: about 10 dB, where most files have 20 to 40
 
 
-def check_outputs(kind: str, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], *, exact: bool) -> None:
+def check_outputs(
+    kind: str,
+    outputs: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    *,
+    exact: bool,
+    typical: bool = False,
+) -> None:
     """Raises `ConversionFailed` unless a file gives the model's numbers, and names its worst output.
+
+    Of a model that gives no numbers, it says so by `InvalidModel`.
 
     Args:
         kind: what the file is called in the error: "LiteRT file".
-        exact: the file computes in float; else it only must be nearer to the model than zeros would be, and a warning
-            says so if it is not much nearer.
+        exact: the file computes in float; else it only must be nearer to the model than zeros would be.
+        typical: the inputs were the user's; a warning then says so if it is not much nearer.
     """
     if len(outputs) != len(expected):
         raise ConversionFailed(
             f"The {kind} has {len(outputs)} outputs, the model {len(expected)}. The file was not kept."
         )
     for index, (got, want) in enumerate(zip(outputs, expected, strict=True)):
+        if not np.all(np.isfinite(want)):
+            raise InvalidModel(
+                f"Output {index} of the model itself is NaN or infinite for plain inputs, so that no file can be "
+                "compared with it. Look for weights that are not finite, and load the last good ones."
+            )
         if got.shape != want.shape or not np.all(np.isfinite(got)):
             raise ConversionFailed(
                 f"Output {index} of the {kind} has shape {got.shape} or values that are not finite; the "
@@ -41,7 +55,7 @@ def check_outputs(kind: str, outputs: Sequence[np.ndarray], expected: Sequence[n
             f"{'' if exact else ', root mean square'}). The file was not kept."
             + ("" if exact else " Give more calibration data, or look with tfbig.debug which layers suffer.")
         )
-    if worst is not None and not exact and errors[worst][0] > _DOUBTFUL * errors[worst][1]:
+    if worst is not None and typical and errors[worst][0] > _DOUBTFUL * errors[worst][1]:
         share = errors[worst][0] / errors[worst][1]
         warnings.warn(
             f"Output {worst} of the {kind} differs from the Keras model by {share:.0%} of its size (root mean square) "

@@ -49,9 +49,17 @@ class Trial:
     @property
     def helps(self) -> bool:
         """Whether the outputs win a decibel or more."""
+        return self._wins(1.0)
+
+    @property
+    def hurts(self) -> bool:
+        """Whether they win nothing at all."""
+        return not self._wins(0.0)
+
+    def _wins(self, decibels: float) -> bool:
         if self.snr_db is None or self.snr_db_before is None:
             return self.snr_db_before is not None
-        return self.snr_db >= self.snr_db_before + 1
+        return self.snr_db > self.snr_db_before + decibels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Diagnosis:
     layers: tuple[LayerError, ...]  # in the order of computation
     sensitivity: tuple[Sensitivity, ...] = ()  # the worst first
     trial: Trial | None = None
-    recipe: Recipe | None = None  # quantizes all but the worst layers
+    recipe: Recipe | None = None  # quantizes all but the worst layers; None where that wins nothing
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,7 +140,9 @@ def _summary(diagnosis: Diagnosis) -> list[str]:
             f"With {', '.join(trial.exempt)} in float the outputs go from {_db(trial.snr_db_before)} to "
             f"{_db(trial.snr_db)} dB, and the file from {trial.bytes_before:,} to {trial.bytes:,} bytes."
         )
-        if not trial.helps:
+        if trial.hurts:
+            lines.append("No layer stands out: leaving the worst in float wins nothing. Leave all as they are.")
+        elif not trial.helps:
             lines.append("No layer stands out: leaving the worst in float hardly helps.")
     if diagnosis.recipe:
         exempt = ", ".join(repr(name) for name in diagnosis.trial.exempt) if diagnosis.trial else ""

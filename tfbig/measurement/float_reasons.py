@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from tfbig.exporters.facts import NAME, decode
 from tfbig.measurement.flatbuffer import LiteRTFile, Operation, Tensor
-
-METADATA = "tfbig"
 
 # LiteRT has no 8-bit kernel for them, or its converter never gives them one.
 _FLOAT_ONLY = {
@@ -56,14 +54,13 @@ _NORMALIZATION = {
 
 def exporter_reasons(file: LiteRTFile) -> tuple[dict[str, str], str | None]:
     """The reasons that the exporter wrote into the file, by output tensor; a note if they are unreadable."""
-    raw = file.metadata.get(METADATA)
+    raw = file.metadata.get(NAME)
     if raw is None:
         return {}, None
     try:
-        reasons = json.loads(raw.rstrip(b"\0"))["float_ops"]
-        return {str(name): str(reason) for name, reason in reasons.items()}, None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}, f"the metadata '{METADATA}' of the file cannot be read; the reasons are general ones"
+        return decode(raw)["float_ops"], None
+    except (ValueError, TypeError, AttributeError):
+        return {}, f"the metadata '{NAME}' of the file cannot be read; the reasons are general ones"
 
 
 def float_reason(

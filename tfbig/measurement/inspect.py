@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfbig.exporters.facts import ALL
 from tfbig.measurement.constants import stored_values, zero_mask
 from tfbig.measurement.flatbuffer import BITS, LiteRTFile, Operation, Tensor, damage_as_error, read_litert
 from tfbig.measurement.float_reasons import exporter_reasons, float_reason, float_regions
@@ -58,7 +59,7 @@ def read_inspection(path: str) -> Inspection:
         for subgraph, operation in file.operations():
             reason = reasons.get(operation)
             output = operation.outputs[0].name if operation.outputs else ""
-            reason = written.get(output, reason) if reason else None
+            reason = written.get(output, written.get(ALL, reason)) if reason else None
             ops.append(_op(subgraph, operation, output, constants[operation], reason))
         notes = (note,) if note else ()
         size = Path(path).stat().st_size

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfbig.errors import InvalidData, check_count
+from tfbig.measurement.masks import Masks, output_masks, visible
 from tfbig.measurement.quality import Metrics, check_metrics, quality_over
 from tfbig.measurement.samples import batches, leaves, slice_structure
 from tfbig.measurement.size import gzip_bytes, raw_bytes
@@ -46,6 +47,7 @@ def measure(
     latency: bool = True,
     xnnpack: bool = True,
     metric: Metrics = None,
+    masked_by: Any = None,
 ) -> Measurement:
     """Measures a LiteRT, ONNX or Keras file, a C array, a SavedModel folder, or a Keras model; they stay as they are.
 
@@ -61,6 +63,8 @@ def measure(
         metric: "accuracy", "top5_accuracy", "f1", "mae", "mse", "rmse", or a function `(labels, outputs) -> float`.
             By default accuracy where the labels are classes, one-hot rows or 0/1, else mae. With several
             outputs the quality is the mean over them, or over those that a dictionary has: {"price": "mae"}.
+        masked_by: the Keras model that a file was made from: positions of sequences that its masks hide, such as
+            padding, do not count, as in Keras's own metrics. A Keras model to be measured is its own.
 
     Raises:
         InvalidArgument: an unknown metric, or a count below 1.
@@ -72,7 +76,8 @@ def measure(
     check_count("runs", runs)
     check_metrics(metric)
     subject = subject_of(model_or_path)
-    quality = quality_on(subject, batches(data), metric) if data is not None else Quality(None, "", 0, None)
+    masks = output_masks(getattr(subject, "model", None) if masked_by is None else masked_by)
+    quality = quality_on(subject, batches(data), metric, masks) if data is not None else Quality(None, "", 0, None)
     speed = subject.latency(quality.first_sample, threads, runs, xnnpack) if latency else None
     weights, cost = subject.weights(), subject.cost()
     return Measurement(
@@ -104,19 +109,27 @@ class Quality:
     first_sample: Any
 
 
-def quality_on(subject: Subject, pairs: Iterable[tuple[Any, Any]], metric: Metrics) -> Quality:
-    """The quality of the outputs for batches of (x, y)."""
-    first, labels, outputs = None, [], []
+def quality_on(
+    subject: Subject, pairs: Iterable[tuple[Any, Any]], metric: Metrics, masks: Masks | None = None
+) -> Quality:
+    """The quality of the outputs for batches of (x, y), where the masks let them through."""
+    first, samples, labels, outputs = None, 0, [], []
     names_of = functools.cache(subject.output_names)  # It may ask a child process.
     for x, y in pairs:
         first = slice_structure(x, 0, 1) if first is None else first
-        outputs.append(subject.predict(x))
-        labels.append(_labels_in_order(names_of, y))
+        found, wanted = subject.predict(x), _labels_in_order(names_of, y)
+        samples += len(found[0])
+        if masks is not None and len(found) == len(wanted):
+            hidden = masks(x)
+            found = [visible(value, mask) for value, mask in zip(found, hidden, strict=True)]
+            wanted = [visible(value, mask) for value, mask in zip(wanted, hidden, strict=True)]
+        outputs.append(found)
+        labels.append(wanted)
     columns = [np.concatenate(column) for column in zip(*labels, strict=True)]
     results = [np.concatenate(column) for column in zip(*outputs, strict=True)]
     names = names_of() if isinstance(metric, Mapping) or len(results) > 1 else ()
     name, value = quality_over(columns, results, metric, names)
-    return Quality(value, name, len(columns[0]), first)
+    return Quality(value, name, samples, first)
 
 
 def _labels_in_order(names_of: Callable[[], list[str]], y: Any) -> list[np.ndarray]:

@@ -71,7 +71,7 @@ def rank(
     exempt = tuple(name for layer in prefixes[chosen] for name in weighted[layer])
     before, after = decibels(together["noise"]), decibels(tried[chosen]["noise"])
     trial = Trial(exempt, after, before, int(tried[chosen]["bytes"]), int(together["bytes"]))
-    return Ranking(ranked, trial, _recipe(scheme, exempt))
+    return Ranking(ranked, trial, None if trial.hurts else _recipe(scheme, exempt))
 
 
 def _most(layers: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tfbig.errors import InvalidData
+from tfbig.exporters.facts import NAME, decode
 from tfbig.measurement.flatbuffer import LiteRTFile
-from tfbig.measurement.float_reasons import METADATA
 
 _MOST_ORDERED = 6  # inputs that all orders are tried of
 Inputs = Sequence[np.ndarray] | Mapping[str, np.ndarray]
@@ -69,8 +68,8 @@ def _agree(fits: Callable[[np.ndarray, Detail], bool], arrays: Sequence[np.ndarr
 def declared(file: LiteRTFile, ends: str) -> list[str] | None:
     """The names of the "inputs" or "outputs" in the order of the Keras model, where tfbig wrote them down."""
     try:
-        order = json.loads(file.metadata.get(METADATA, b"null").rstrip(b"\0"))[ends]
-    except (ValueError, KeyError, TypeError):
+        order = decode(file.metadata.get(NAME, b"{}"))[ends]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     order = order.get(file.signature) if isinstance(order, dict) else order  # a list for each signature
     return [str(name) for name in order] if isinstance(order, list) else None

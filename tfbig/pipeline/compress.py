@@ -13,7 +13,7 @@ import keras
 
 from tfbig import data as data_stage
 from tfbig import training
-from tfbig.compression.native.clone import check_keras_model, clone
+from tfbig.compression.native.clone import check_keras_model, check_trainable, clone, without_lora
 from tfbig.compression.recipe import Recipe, Stage, as_recipe, describe
 from tfbig.compression.technique import Technique
 from tfbig.compression.techniques.preserve import Preserve
@@ -86,6 +86,7 @@ def compress(
         InvalidFile: `directory` holds the run of another model, recipe or setting.
     """
     check_keras_model(model)
+    check_trainable(model)
     recipe = as_recipe(recipe)
     _check(epochs, optimizer, learning_rate, directory, resume)
     check_metrics(metric)
@@ -94,7 +95,7 @@ def compress(
     data_stage.check_fits(model, splits)
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss, "metrics": metrics}
     settings = {**settled(model, splits, settings), "epochs": epochs}
-    delivery = Delivery(metric, dict(associated_files or {}))
+    delivery = Delivery(metric, dict(associated_files or {}), model)
     same = {"recipe": recipe.get_config()["stages"], **identity(model, splits, settings, seed, delivery)}
     work = Work(directory, same, resume=resume)
     return Run(model, splits, {**settings, "verbose": verbose}, seed, work, delivery).run(recipe)
@@ -145,7 +146,7 @@ class Run:
             return self.work.model(stages[-1], self.original)
         try:
             started = time.monotonic()
-            model = clone(self.original)
+            model = clone(without_lora(self.original))
             stages.append(self.measured("float", model, {}, started))
             self.work.keep(stages[0], model)
         except Exception:

@@ -7,14 +7,16 @@ import functools
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from tfbig.compression.native.clone import custom_objects_of
 from tfbig.compression.recipe import Recipe
-from tfbig.errors import TfbigError
+from tfbig.errors import ConversionFailed, InvalidModel, TfbigError
 from tfbig.exporters.export import export
 from tfbig.files import atomic_folder
 from tfbig.measurement.inspect import inspect
@@ -46,15 +48,16 @@ class StageResult:
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """How a model becomes a measured file: the metric, and what the file carries beside the model."""
+    """How a model becomes a measured file: the metric, what the file carries beside it, and whose masks count."""
 
     metric: Metrics = None
     associated_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    masked_by: keras.Model | None = None
 
     def written(self, model: keras.Model, path: Path, data: Any) -> tuple[Path, Measurement]:
         """Writes `model` to `path`; returns the path and what was measured on it."""
         file = export(model, path, associated_files=self.associated_files)
-        return file, measure(file, data, metric=self.metric)
+        return file, measure(file, data, metric=self.metric, masked_by=self.masked_by)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Result:
         """Writes `model.keras`, `model.tflite`, `report.html`, `report.json` and `recipe.json` into `folder`.
 
         `model.tflite` and those of the earlier stages, in `stages/`, are the files that were measured, byte for byte.
-        The others are read back and measured where they lie.
+        The others are read back and measured where they lie; one that cannot be is left out, with a warning and a note.
 
         Args:
             saved_model: write the folder `saved_model/` too.
@@ -115,8 +118,14 @@ class Result:
             OutputExists: `folder` holds something and `overwrite` is false.
         """
         with atomic_folder(folder, overwrite=overwrite) as partial:
-            saved = [self._saved(partial, name) for name in ("model.keras", *(["saved_model"] if saved_model else []))]
-            written = dataclasses.replace(self, stages=self._copied(partial), saved=tuple(saved))
+            names = ["model.keras", *(["saved_model"] if saved_model else [])]
+            saved, notes = zip(*[self._saved(partial, name) for name in names], strict=True)
+            written = dataclasses.replace(
+                self,
+                stages=self._copied(partial),
+                saved=tuple(result for result in saved if result),
+                notes=(*self.notes, *(note for note in notes if note)),
+            )
             report = written._report(partial)
             report.save(partial / "report.json")
             (partial / "report.html").write_text(html(report), encoding="utf-8")
@@ -125,10 +134,17 @@ class Result:
             self.work.forget()
         return written._moved(partial, Path(folder))
 
-    def _saved(self, folder: Path, name: str) -> StageResult:
+    def _saved(self, folder: Path, name: str) -> tuple[StageResult | None, str | None]:
+        """The file, measured, or why there is none: what took hours to train is not lost by that."""
         started = time.monotonic()
-        path, measurement = self.delivery.written(self.model, folder / name, self.test)
-        return StageResult(name, path, measurement, time.monotonic() - started, {})
+        try:
+            with keras.saving.custom_object_scope(custom_objects_of(self.model)):
+                path, measurement = self.delivery.written(self.model, folder / name, self.test)
+        except (ConversionFailed, InvalidModel) as error:
+            note = f"{name} was not {'measured' if (folder / name).exists() else 'written'}: {error}"
+            warnings.warn(note, stacklevel=3)
+            return None, note
+        return StageResult(name, path, measurement, time.monotonic() - started, {}), None
 
     def _copied(self, folder: Path) -> tuple[StageResult, ...]:
         (folder / "stages").mkdir()

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from tfbig.compression.native.clone import check_keras_model
+from tfbig.compression.native.clone import check_keras_model, check_trainable, without_lora
 from tfbig.compression.tfmot.toolkit import is_tf_keras
 from tfbig.models.load import load
 
@@ -28,4 +28,5 @@ def as_keras3(model: Any) -> keras.Model:
                 model.save(path, include_optimizer=False)
             return load(path)
     check_keras_model(model)
-    return model
+    check_trainable(model)
+    return without_lora(model)

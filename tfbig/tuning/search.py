@@ -110,7 +110,7 @@ def search(
     splits = _splits(model, data, seed, takes_class_ids(model, loss))
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss}
     settings = settled(model, splits, settings)
-    delivery = Delivery(metric, {})
+    delivery = Delivery(metric, {}, model)
     same = identity(model, splits, settings, seed, delivery)
     same |= {
         "epochs": list(epochs_of),
@@ -272,7 +272,7 @@ class _Search:
             notes.append("No test split was given: quality was measured on the validation split, which the search saw.")
         rows = []
         for candidate in shown:
-            found = measure(candidate.file, judge, metric=self.metric)
+            found = measure(candidate.file, judge, metric=self.metric, masked_by=self.model)
             name = os.path.relpath(candidate.file, self.folder.path)
             rows.append(Row(candidate.name, dataclasses.replace(found, file=name)))
         recipe = best.recipe.get_config() if best.recipe is not None else None

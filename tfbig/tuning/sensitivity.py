@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -10,10 +12,11 @@ import numpy as np
 
 from tfbig.compression.native.clone import clone
 from tfbig.compression.native.kernels import Kernel, compressible_kernels
+from tfbig.measurement.masks import output_masks
 from tfbig.measurement.measure import quality_on
 from tfbig.measurement.quality import Metrics
 from tfbig.measurement.samples import batches
-from tfbig.measurement.subject import Subject, subject_of
+from tfbig.measurement.subject import subject_of
 from tfbig.report.figures import less_is_better
 
 _SPARSITY = 0.8
@@ -34,31 +37,36 @@ def sensitivity(model: keras.Model, validation: Any, metric: Metrics = None) -> 
     """
     twin = clone(model)
     data = list(islice(batches(validation), _BATCHES))
-    subject = subject_of(twin)
-    whole = _merit(subject, data, metric)
+    subject, masks = subject_of(twin), output_masks(twin)
+
+    def merit() -> float:
+        """The quality, negative where less is better."""
+        found = quality_on(subject, data, metric, masks)
+        assert found.value is not None
+        return -found.value if less_is_better(found.name) else found.value
+
+    whole = merit()
     by_layer: dict[str, list[Kernel]] = {}
     for kernel in compressible_kernels(twin):
         by_layer.setdefault(kernel.layer.name, []).append(kernel)
     if len(by_layer) < 2:
         return dict.fromkeys(by_layer, 0.0)
-    losses = {name: whole - _merit_without(subject, data, metric, kernels) for name, kernels in by_layer.items()}
+    losses = {}
+    for name, kernels in by_layer.items():
+        with _thinned(kernels):
+            losses[name] = whole - merit()
     return dict(sorted(losses.items(), key=lambda item: -item[1]))
 
 
-def _merit_without(subject: Subject, data: list, metric: Metrics, kernels: list[Kernel]) -> float:
+@contextmanager
+def _thinned(kernels: list[Kernel]) -> Iterator[None]:
+    """While open, the weights of smallest magnitude are zero."""
     before = [kernel.variable.numpy() for kernel in kernels]
     try:
         for kernel, value in zip(kernels, before, strict=True):
             threshold = np.quantile(np.abs(value), _SPARSITY)
             kernel.variable.assign(np.where(np.abs(value) > threshold, value, 0))
-        return _merit(subject, data, metric)
+        yield
     finally:
         for kernel, value in zip(kernels, before, strict=True):
             kernel.variable.assign(value)
-
-
-def _merit(subject: Subject, data: list, metric: Metrics) -> float:
-    """The quality, negative where less is better."""
-    found = quality_on(subject, data, metric)
-    assert found.value is not None
-    return -found.value if less_is_better(found.name) else found.value

@@ -78,6 +78,10 @@ def to_logits(probabilities: Any, task: Task) -> Any:
 def resolve(asked: Any, compiled: Any, student: Activation, teacher: Activation, units: int | None, name: str) -> Head:
     """Decides how one output of teacher and student is compared.
 
+    Where neither layers nor loss tell what it is, its numbers are to be near each other, by their squares: right for
+    values, and one way to compare logits too (Ba and Caruana, "Do Deep Nets Really Need to be Deep?", 2014,
+    https://arxiv.org/abs/1312.6184, equation 1).
+
     Args:
         asked: "auto", "kl_divergence", or another Keras loss, which then compares the outputs as they are.
         compiled: the loss that the user compiled for this output: a Keras loss, its name, a function, or
@@ -86,7 +90,7 @@ def resolve(asked: Any, compiled: Any, student: Activation, teacher: Activation,
         name: the student's name, for the message.
 
     Raises:
-        InvalidArgument: neither layers nor loss tell what the outputs are.
+        InvalidArgument: classes are asked for and there is one number.
     """
     if asked not in ("auto", "kl_divergence"):
         return Head("values", loss=keras.losses.get(asked))
@@ -94,11 +98,12 @@ def resolve(asked: Any, compiled: Any, student: Activation, teacher: Activation,
     task = _task(loss, student, teacher)
     if asked == "kl_divergence" and task in (None, "values"):
         task = "categorical"
-    if task is None or (task == "categorical" and units == 1):
+    if task is None:
+        return Head("values", loss=keras.losses.MeanSquaredError())
+    if task == "categorical" and units == 1:
         raise InvalidArgument(
-            f"`loss={asked!r}` cannot tell what the outputs of '{name}' are (last axis {units}, compiled "
-            f"loss {loss_name(loss)}). Compile with a Keras loss that fits the outputs, or name how they "
-            "are compared: loss='kl_divergence' for the scores of several classes, loss='mse' for values."
+            f"`loss={asked!r}` compares classes, and the output of '{name}' is one number (compiled loss "
+            f"{loss_name(loss)}). Compile with a Keras loss that fits it, or name how it is compared: loss='mse'."
         )
     from_logits = bool(getattr(loss, "from_logits", loss_name(loss).lower() not in _TASK_OF_LOSS))
     return Head(task, _gives_logits(teacher, from_logits), _gives_logits(student, from_logits), loss)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -23,6 +24,7 @@ def clone(model: keras.Model) -> keras.Model:
     check_keras_model(model)
     twin = deserialize(serialize(model), custom_objects_of(model))
     copy_weights(model.weights, twin)
+    copy_assets(model._flatten_layers(), twin)
     return twin
 
 
@@ -39,6 +41,56 @@ def check_keras_model(model: Any) -> None:
             f"`model` must be built, but '{model.name}' has no weights yet. Call it once on data, or call "
             "model.build(input_shape)."
         )
+
+
+def check_trainable(model: keras.Model) -> None:
+    """Raises `InvalidModel` for layers that Keras has quantized, and for weights of 16 bits."""
+    refuse_quantized_by_keras(model)
+    for layer in model._flatten_layers(include_self=False):
+        if "float16" in layer.variable_dtype and layer._trainable_variables:
+            raise InvalidModel(
+                f"`model` '{model.name}' holds the weights of '{layer.name}' in {layer.variable_dtype}, in which the "
+                f"small steps of a training are lost. Build it under the policy 'mixed_{layer.variable_dtype}', which "
+                "computes in the same precision and keeps weights in float32."
+            )
+
+
+def refuse_quantized_by_keras(model: keras.Model) -> None:
+    """Raises `InvalidModel` for a model whose layers Keras has quantized."""
+    for layer in model._flatten_layers():
+        if mode := getattr(layer, "quantization_mode", None):
+            raise InvalidModel(
+                f"`model` '{model.name}': its layer '{layer.name}' was quantized by Keras ({mode}), for its own "
+                "kernels. Give the model from before model.quantize(...): tfbig.compress(model, 'int8', ...) and "
+                "tfbig.export(model, path, quantize='int8') quantize it for the device."
+            )
+
+
+def without_lora(model: keras.Model) -> keras.Model:
+    """`model`, or if layers have low-rank adapters (`enable_lora`), a copy with these merged into their kernels.
+
+    What is zero in a kernel is so no longer where an adapter is added to it.
+    """
+    if not any(getattr(layer, "lora_enabled", False) for layer in model._flatten_layers()):
+        return model
+    source = clone(model)
+    adapted = [layer for layer in source._flatten_layers() if getattr(layer, "lora_enabled", False)]
+    adapters = {id(v) for layer in adapted for v in layer.weights if v.name.startswith("lora_")}
+    for layer in adapted:
+        name = "_kernel" if hasattr(layer, "_kernel") else "_embeddings"
+        getattr(layer, name).assign(getattr(layer, name.removeprefix("_")))
+    twin = deserialize(_without_adapters(serialize(source)), custom_objects_of(source))
+    copy_weights([v for v in source.weights if id(v) not in adapters], twin)
+    copy_assets(source._flatten_layers(), twin)
+    return twin
+
+
+def _without_adapters(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {
+            key: _without_adapters(value) for key, value in config.items() if key not in ("lora_rank", "lora_alpha")
+        }
+    return [_without_adapters(value) for value in config] if isinstance(config, list) else config
 
 
 def serialize(model: keras.Model) -> dict[str, Any]:
@@ -117,6 +169,20 @@ def copy_weights(old: list[keras.Variable], twin: keras.Model) -> None:
     for layer in twin._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # It computes with constants made from its weights.
+
+
+def copy_assets(layers: Iterable[keras.layers.Layer], twin: keras.Model) -> None:
+    """Copies what layers keep beside their weights, such as the vocabulary that a lookup has adapted to."""
+    for old, new in zip(layers, twin._flatten_layers(), strict=True):
+        copy_assets_of(old, new)
+
+
+def copy_assets_of(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """As `copy_assets`, of one layer, by the files that Keras saves for it."""
+    if hasattr(old, "save_assets"):
+        with tempfile.TemporaryDirectory(prefix="tfbig-") as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
 
 
 def first_line(error: BaseException) -> str:

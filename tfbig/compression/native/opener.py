@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,6 +48,7 @@ class Opener:
         """The flat graph between the inputs and what a re-run on them gave."""
         modes = {tensor: mode for tensor, (_, mode) in self.modes.items()}
         flat = sort(inputs, outputs, list(self.weights.values()), modes)
+        _name_apart([step.operation for step in flat.steps])
         return dataclasses.replace(flat, whole=self.whole)
 
     def rerun(self, graph: Graph, inputs: Sequence[Any], mode: bool | None = None) -> Any:
@@ -119,6 +121,16 @@ class Opener:
         traced = trace(operation, args, kwargs, mode)
         outputs = self.follow(traced, traced.outer)
         return outputs[0] if isinstance(operation, _SCORED) and not asked else outputs
+
+
+def _name_apart(operations: Sequence[Any]) -> None:
+    """Gives operations of one name different ones: by its name the file says which of them stays float."""
+    owners = {x.name: x for x in operations if isinstance(x, keras.layers.Layer)}
+    for operation in operations:
+        names = (f"{operation.name}_{n}" if n else operation.name for n in itertools.count())
+        if not isinstance(operation, keras.layers.Layer):
+            operation.name = next(name for name in names if owners.get(name, operation) is operation)
+            owners[operation.name] = operation
 
 
 def functional_of(model: Any) -> Any:

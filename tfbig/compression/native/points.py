@@ -85,24 +85,27 @@ def plan(graph: Graph) -> Plan:
     return _Planner(graph).plan()
 
 
-def between_floats(graph: Graph, plan: Plan, exempt: frozenset[int]) -> frozenset[int]:
-    """The tensors that the file never has as integers: float operations hand them on to each other.
-
-    The model's inputs come from a float operation in this sense, and its outputs go to one. What is fused with a float
-    operation belongs to it.
-    """
-    made: set[int] = set()
+def float_steps(graph: Graph, plan: Plan, exempt: frozenset[int]) -> frozenset[int]:
+    """The steps, by id, that the file computes in float; what is fused with a float operation belongs to it."""
     fused: set[int] = set()
-    known: set[int] = set()
+    found: set[int] = set()
     for step in graph.steps:
         chosen = type(step.operation).__name__ in FLOAT_BY_CHOICE or id(step.operation) in exempt
         goes_on = bool(step.inputs) and step.inputs[0] in fused and step.inputs[0] not in plan.scale_of
         if chosen or goes_on:
-            known.add(id(step))
-            made.update(step.outputs)
+            found.add(id(step))
         if goes_on or (chosen and kind_of(step) == "linear"):
             fused.update(step.outputs)
-    taken = {tensor for step in graph.steps if id(step) not in known for tensor in step.inputs}
+    return frozenset(found)
+
+
+def between_floats(graph: Graph, floats: frozenset[int]) -> frozenset[int]:
+    """The tensors that the file never has as integers: float steps hand them on to each other.
+
+    The model's inputs come from a float operation in this sense, and its outputs go to one.
+    """
+    made = {tensor for step in graph.steps if id(step) in floats for tensor in step.outputs}
+    taken = {tensor for step in graph.steps if id(step) not in floats for tensor in step.inputs}
     return frozenset(made | {id(x) for x in graph.inputs}) - taken
 
 

@@ -163,6 +163,8 @@ class WeightsSeenThrough:
 def prepare(technique: NativeTechnique, model: keras.Model) -> Prepared:
     """Returns a copy of `model` that trains under `technique`, and under those it was prepared with before."""
     copying.check_keras_model(model)
+    copying.check_trainable(model)
+    model = model if isinstance(model, Prepared) else copying.without_lora(model)
     before = model.preparation.techniques if isinstance(model, Prepared) else ()
     if is_prepared_with(technique, model):
         raise InvalidModel(
@@ -228,6 +230,7 @@ def _rebuild(model: keras.Model, techniques: tuple[NativeTechnique, ...]) -> Any
     config = model.preparation.config if isinstance(model, Prepared) else copying.serialize(model)
     twin = copying.deserialize(config, copying.custom_objects_of(model))
     copying.copy_weights(plain_weights(model), twin)
+    copying.copy_assets((layer for layer in model._flatten_layers() if not isinstance(layer, Machine)), twin)
     if not techniques:
         return twin
     twin = wrap(twin, Preparation(config, techniques))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -29,10 +30,20 @@ class Run:
     def __init__(self, machine: Quantizing):
         self.machine = machine
         self.plan: Plan = machine.plan
+        self.given: dict[int, Any] = {}  # the inputs as they came, which float operations of the file read
+
+    def begin(self, values: Sequence[Any]) -> list[Any]:
+        """Takes one tensor for each input of the graph; returns them rounded."""
+        symbols = self.machine.graph.inputs
+        self.given = {id(symbol): value for symbol, value in zip(symbols, values, strict=True)}
+        return [self.quantize(tensor, value) for tensor, value in self.given.items()]
 
     def step(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Computes one step, its constants and its outputs rounded."""
-        if step.outputs[0] in self.plan.with_constants and id(step.operation) not in self.machine.exempt:
+        if id(step) in self.machine.floats:
+            symbols = step.arguments.args, step.arguments.kwargs
+            args, kwargs = keras.tree.map_structure(self.as_given, symbols, (args, kwargs))
+        elif step.outputs[0] in self.plan.with_constants:
             args = tuple(map(self.constant, args, step.arguments.args))
         outputs = self.compute(step, args, kwargs)
         flat = [self.quantize(tensor, y) for tensor, y in zip(step.outputs, keras.tree.flatten(outputs), strict=True)]
@@ -41,6 +52,10 @@ class Run:
     def compute(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The outputs of one step before they are rounded."""
         return step.compute(args, kwargs, self.training)
+
+    def as_given(self, symbol: Any, value: Any) -> Any:
+        """The input of the model that a symbol stands for, not rounded; any other value as it is."""
+        return self.given.get(id(symbol), value)
 
     def constant(self, value: Any, symbol: Any) -> Any:
         """Rounds a weight that is added or multiplied: the file holds it like an activation, in the range it has."""

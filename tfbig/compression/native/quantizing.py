@@ -14,7 +14,7 @@ from tfbig.compression.native.graph import Graph, Step, bind, flatten
 from tfbig.compression.native.integer_steps import integer_steps, linear_steps
 from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import Machine, straight_through
-from tfbig.compression.native.points import between_floats, kind_of, plan
+from tfbig.compression.native.points import between_floats, float_steps, kind_of, plan
 from tfbig.compression.native.poles import before_poles
 from tfbig.compression.native.quantized_runs import InferenceRun, TrainingRun
 from tfbig.compression.native.rounding import bits_of, off_ties, round_weights
@@ -70,7 +70,9 @@ class Quantizing(Machine):
         object.__setattr__(self, "with_poles", with_poles)
         exempt |= with_poles
         object.__setattr__(self, "exempt", exempt)
-        object.__setattr__(self, "unrounded", between_floats(graph, self.plan, exempt) if graph else frozenset())
+        floats = float_steps(graph, self.plan, exempt) if graph else frozenset()
+        object.__setattr__(self, "floats", floats)
+        object.__setattr__(self, "unrounded", between_floats(graph, floats) if graph else frozenset())
         object.__setattr__(self, "one_scale", one_scale)
         integers = {id(k.variable): k for k in chosen}
         exact = graph if activation_bits == 8 else None
@@ -95,8 +97,7 @@ class Quantizing(Machine):
     def outputs(self, values: Sequence[Any], training: bool) -> Any:
         """What the graph computes from one tensor for each of its inputs."""
         run = TrainingRun(self) if training else InferenceRun(self)
-        values = [run.quantize(id(x), value) for x, value in zip(self.graph.inputs, values, strict=True)]
-        outputs = self.graph.run(values, run.step)
+        outputs = self.graph.run(run.begin(values), run.step)
         run.finish()
         return outputs
 
@@ -110,8 +111,7 @@ class Quantizing(Machine):
             found.update(zip(step.outputs, keras.tree.flatten(outputs), strict=True))
             return outputs
 
-        rounded = [run.quantize(id(x), value) for x, value in zip(self.graph.inputs, values, strict=True)]
-        self.graph.run(rounded, call)
+        self.graph.run(run.begin(values), call)
         return found
 
     @property

@@ -39,6 +39,7 @@ class Dependencies:
             option.
         entries: the channels that enter each nested model, by id of the model.
         not_understood: operations whose inputs and outputs stay whole because no rule covers them.
+        keepers: layers whose channels stay because each depends on all others.
     """
 
     graph: Graph
@@ -49,6 +50,7 @@ class Dependencies:
     edits: dict[int, dict[str, Edit]]
     entries: dict[int, tuple[tuple[Labels, ...], ...]]
     not_understood: tuple[str, ...]
+    keepers: tuple[str, ...]
 
 
 def analyse(model: keras.Model, *, exclude: Iterable[str] = ()) -> Dependencies:
@@ -73,7 +75,8 @@ def analyse(model: keras.Model, *, exclude: Iterable[str] = ()) -> Dependencies:
         axes.update({(tensor, axis): x for axis, x in enumerate(channels.axes) if x is not None})
     root = flow.atoms.find(np.arange(len(flow.atoms)))
     producers, scales = tuple(flow.producers), tuple(flow.scales)
-    return Dependencies(graph, root, axes, producers, scales, flow.edits, entries, tuple(strangers))
+    reasons = tuple(strangers), tuple(flow.keepers)
+    return Dependencies(graph, root, axes, producers, scales, flow.edits, entries, *reasons)
 
 
 def _outputs(call: Call, flow: Flow, strangers: dict[str, None]) -> list[Channels]:

@@ -89,6 +89,7 @@ class Flow:
         self.producers: list[Producer] = []
         self.scales: list[keras.Variable] = []
         self.edits: dict[int, dict[str, Edit]] = {}
+        self.keepers: dict[str, None] = {}  # layers whose channels stay because each depends on all others
 
     def of(self, tensor: keras.KerasTensor) -> Channels:
         """The channels of a tensor."""

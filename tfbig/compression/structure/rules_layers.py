@@ -7,7 +7,7 @@ import numpy as np
 
 from tfbig.compression.structure.atoms import Labels
 from tfbig.compression.structure.flow import Channels, Flow, NotUnderstood, count_of, fixed, rule
-from tfbig.compression.structure.graph import Call, channel_axis
+from tfbig.compression.structure.graph import Call, channel_axis, describe
 from tfbig.compression.structure.rules_pointwise import activate
 
 
@@ -127,6 +127,7 @@ def layer_normalization(call: Call, flow: Flow) -> Channels:
     """Statistics are taken over the whole axis: removing some of it would change what is left."""
     layer = call.operation
     axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    flow.keepers[describe(layer)] = None
     return Channels(flow.whole(flow.of(call.inputs[0]), *axes).axes, zero=False)
 
 
@@ -149,6 +150,7 @@ def recurrent(call: Call, flow: Flow) -> list[Channels]:
     for mask_or_state in call.inputs[1:]:
         flow.only(flow.of(mask_or_state))
     x = flow.only(flow.of(call.inputs[0]), -1)
+    flow.keepers[describe(layer)] = None
     for side in sides:
         flow.bind(side.cell.kernel, 0, x[-1])
     return [fixed(output) for output in call.outputs]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from tfbig.compression.native.clone import copy_assets_of
 from tfbig.compression.structure.graph import describe, input_layers, is_graph, pack_inputs, run
 from tfbig.errors import InvalidModel
 
@@ -119,10 +119,7 @@ def copy_weights(
         )
     for variable, value in zip(new.weights, values, strict=True):
         variable.assign(value)
-    if hasattr(old, "save_assets"):
-        with tempfile.TemporaryDirectory() as folder:
-            old.save_assets(folder)
-            new.load_assets(folder)
+    copy_assets_of(old, new)
 
 
 def _configuration(layer: keras.Layer) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -18,6 +18,7 @@ from tfbig.compression.technique import Technique, check_choice
 from tfbig.errors import InvalidArgument, InvalidModel, check_count, check_range
 
 Criterion = Literal["l1", "l2", "batch_norm", "taylor"]
+_SHOWN = 5  # names in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,4 +167,13 @@ class PruneChannels(Technique):
                 f"{reason} Layers that are not understood, so that all channels around them stay: "
                 f"{', '.join(dependencies.not_understood)}. Ask for {goal}={nearest}, or replace these layers."
             )
+        if dependencies.keepers:
+            reason += f" Channels stay where each depends on all others: {_some(dependencies.keepers)}."
+        if smallest >= 1:
+            step = "Lower `floor` or `round_to`, or use LowRank, Prune or Quantize, which leave widths as they are."
+            return InvalidArgument(f"{reason} {step}")
         return InvalidArgument(f"{reason} Ask for {goal}={nearest} or more, or lower `floor` or `round_to`.")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

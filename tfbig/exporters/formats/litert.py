@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tfbig.compression.native.affine import is_too_coarse
+from tfbig.compression.native.clone import refuse_quantized_by_keras
 from tfbig.compression.native.inference import (
     float_layers,
     quantizing_machine,
@@ -133,6 +134,7 @@ def _saved(
     select_tf_ops: bool,
 ) -> dict[str, Any]:
     """Saves the model into `folder`; returns the arguments of the child's converter."""
+    refuse_quantized_by_keras(model)
     how = _quantization(model, quantize, calibration)
     if select_tf_ops and how is not None and how["scheme"] != "float16":
         raise InvalidArgument(
@@ -163,7 +165,9 @@ def _probes(model: keras.Model, samples: Sequence[Mapping[str, np.ndarray]] | No
 
 def _check(model: keras.Model, part: dict[str, Any], outputs: list[list[np.ndarray]], kind: str) -> None:
     expected = [reference_outputs(model, list(probe.values())) for probe in part["probes"]]
-    check_outputs(kind, _of_all_probes(outputs), _of_all_probes(expected), exact=part["quantize"] is None)
+    how = part["quantize"]
+    typical = how is not None and "samples" in how
+    check_outputs(kind, _of_all_probes(outputs), _of_all_probes(expected), exact=how is None, typical=typical)
 
 
 def _of_all_probes(outputs: list[list[np.ndarray]]) -> list[np.ndarray]:
@@ -175,9 +179,12 @@ def _quantization(model: keras.Model, quantize: str | PostTraining | None, calib
     if isinstance(quantize, PostTraining):
         how = _quantization(model, quantize.dtype, calibration)
         if how is None or "samples" not in how:
+            why = (
+                "is recurrent: only its weights become integers" if _is_recurrent(model) else "was trained for integers"
+            )
             raise InvalidArgument(
-                f"`quantize` is {quantize}, which is for models that were not trained for integers and can be, but "
-                f"'{model.name}' is another. Give quantize='{quantize.dtype}' or nothing."
+                f"`quantize` is a PostTraining, which chooses ranges of activations, but '{model.name}' {why}. Give "
+                f"quantize='{quantize.dtype}' or nothing."
             )
         _check_schemes(quantize.schemes or {}, model)
         options = quantize.options()

@@ -1,0 +1,90 @@
+"""Small numbers before logarithms, divisions and roots are not rounded to 0."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import tfbig
+from tfbig.compression.native.inference import quantizing_machine
+from tfbig.measurement.litert import run_litert
+
+MEL = np.abs(np.random.default_rng(1).normal(size=(16, 6))).astype("float32")
+
+
+@keras.saving.register_keras_serializable(package="test_native_poles")
+class LogMel(layers.Layer):
+    """As the front end of an audio model: a power, bands of it, and their logarithm."""
+
+    def call(self, x):
+        return ops.log(ops.matmul(ops.square(x), MEL) + 1e-6)
+
+
+def powers(samples: int = 64) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(samples, 8, 16)) * 10.0 ** rng.uniform(-3, 0, (samples, 8, 1))).astype("float32")
+
+
+BODIES = {
+    "log": LogMel(),
+    "division": lambda x: x / (ops.sum(ops.abs(x), axis=-1, keepdims=True) + 1e-6),
+    "root": lambda x: x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + 1e-7),
+    "log of classes": lambda x: ops.log(ops.softmax(x) + 1e-7),
+}
+
+
+def trained(body) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 16))
+    y = layers.Dense(8, activation="relu", name="behind")(body(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(y)))
+    prepared = tfbig.Quantize("int8").prepare(model)
+    prepared.compile("adam", "mse")
+    history = prepared.fit(powers(), np.zeros((64, 3)), epochs=2, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+    return tfbig.Quantize("int8").finish(prepared)
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_the_file_computes_what_was_trained(kind, tmp_path):
+    model, x = trained(BODIES[kind]), powers(16)
+    file = tfbig.export(model, tmp_path / "m.tflite")
+    want = model.predict(x, verbose=0)
+    np.testing.assert_allclose(run_litert(file, [x])[0], want, atol=1e-5 * np.abs(want).max())
+    inspection = tfbig.inspect(file)
+    assert all("tells numbers apart that 8 bits round to 0" in op.reason for op in inspection.float_ops)
+    assert {"log": "LOG", "division": "DIV", "root": "RSQRT", "log of classes": "LOG"}[kind] in {
+        op.type for op in inspection.float_ops
+    }
+    assert [op.arithmetic for op in inspection.ops if op.type == "FULLY_CONNECTED"][-2:] == ["integer", "integer"]
+
+
+def float_operations(outputs_of) -> list[str]:
+    inputs = keras.Input((8, 16))
+    machine = quantizing_machine(tfbig.Quantize("int8").prepare(keras.Model(inputs, outputs_of(inputs))))
+    return [type(step.operation).__name__ for step in machine.graph.steps if id(step.operation) in machine.with_poles]
+
+
+def test_what_computes_with_weights_stays_integer():
+    body = layers.Dense(8, activation="relu")
+    assert float_operations(lambda x: ops.log(body(x) + 1.0)) == ["Add", "Log"]
+
+
+def test_what_others_read_too_stays_integer():
+    def both(x):
+        shared = ops.square(x)
+        return layers.Dense(2)(ops.concatenate([ops.log(ops.abs(shared) + 1e-3), shared]))
+
+    assert float_operations(both) == ["Absolute", "Add", "Log"]
+
+
+@pytest.mark.parametrize("activation", ["softplus", "mish", "softsign", "log_softmax"])
+def test_activations_that_are_written_out_are_tame(activation):
+    assert "Log" not in float_operations(lambda x: layers.Dense(4, activation=activation)(x))
+    assert "Rsqrt" not in float_operations(lambda x: layers.Dense(4, activation=activation)(x))
+
+
+def test_division_by_a_number_is_a_scale():
+    assert float_operations(lambda x: layers.Dense(4)(x / 255.0)) == []
