@@ -187,7 +187,7 @@ def test_open_input_shape_is_refused(tmp_path):
     with pytest.raises(InvalidModel, match=r"leaves the shape of its input .* open: \(None, None, 4\)") as refused:
         tfbig.export(model, tmp_path / "m.tflite")
     advice = str(refused.value).split("for example with ")[1].rstrip(".")
-    assert advice == "inputs = keras.Input((224, 4)); model = keras.Model(inputs, model(inputs))"
+    assert advice == "inputs = keras.Input((128, 4)); model = keras.Model(inputs, model(inputs))"
     known = {"keras": keras, "model": model}
     exec(advice, known)
     assert tfbig.export(known["model"], tmp_path / "m.tflite").exists()

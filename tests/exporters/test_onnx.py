@@ -173,3 +173,57 @@ def test_grouped_convolutions_are_operations_too(tmp_path):
     x = np.random.default_rng(0).normal(size=(3, 6, 6, 4)).astype("float32")
     found = outputs(tfbig.export(model, tmp_path / "m.onnx"), x)
     np.testing.assert_allclose(np.reshape(found, (3, 4, 4, 8)), model.predict(x, verbose=0), atol=1e-5)
+
+
+RECURRENT = {
+    "lstm": lambda x: layers.LSTM(4)(x),
+    "gru, masked": lambda x: layers.GRU(4)(layers.Masking()(x)),
+    "bidirectional": lambda x: layers.Bidirectional(layers.LSTM(4, return_sequences=True))(x),
+    "cells": lambda x: layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)])(x),
+}
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrent_layers(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 5))
+    model = keras.Model(inputs, RECURRENT[kind](inputs))
+    x = np.random.default_rng(0).normal(size=(7, 6, 5)).astype("float32")
+    x[:, 4:] = 0
+    path = tfbig.export(model, tmp_path / "m.onnx")
+    for batch in (1, 7):
+        np.testing.assert_allclose(outputs(path, x[:batch])[0], model.predict(x[:batch], verbose=0), atol=1e-5)
+
+
+def test_exact_gelu_and_resized_images(tmp_path, capfd):
+    keras.utils.set_random_seed(0)
+    resized = [layers.Conv2D(3, 3, activation="gelu"), layers.Resizing(33, 41), layers.Conv2D(2, 1)]
+    model = keras.Sequential([keras.Input((19, 23, 2)), *resized])
+    x = np.random.default_rng(0).normal(size=(2, 19, 23, 2)).astype("float32")
+    path = tfbig.export(model, tmp_path / "m.onnx")
+    np.testing.assert_allclose(outputs(path, x)[0], model.predict(x, verbose=0), atol=1e-4)
+    declared = onnx.load(path).graph.output[0].type.tensor_type.shape.dim
+    assert [d.dim_value for d in declared][1:] == [33, 41, 2]
+    assert "shape" not in capfd.readouterr().err  # that ONNX Runtime finds is another than declared
+
+
+@keras.saving.register_keras_serializable(package="test_onnx")
+class Sampling(layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seed = keras.random.SeedGenerator(1)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+
+def test_what_onnx_has_not_is_named(tmp_path):
+    sound = layers.MelSpectrogram(
+        fft_length=64, sequence_stride=32, sampling_rate=8000, num_mel_bins=8, name="spectrogram"
+    )
+    model = keras.Sequential([keras.Input((256,)), sound, layers.Flatten(), layers.Dense(2)])
+    with pytest.raises(ConversionFailed, match=r"ONNX has no operation for RFFT \(in 'spectrogram/stft'\), Real"):
+        tfbig.export(model, tmp_path / "m.onnx")
+    noisy = keras.Sequential([keras.Input((4,)), Sampling(), layers.Dense(2)])
+    with pytest.raises(ConversionFailed, match="and the model does, in 'sampling': it draws random numbers"):
+        tfbig.export(noisy, tmp_path / "m.onnx")

@@ -23,8 +23,10 @@ commands = Registry("tfbig.cli.commands", "command")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0 good, 1 the work failed, 2 usage, 130 stopped by Ctrl-C."""
+    goes_on = False
     try:
         arguments = build_parser().parse_args(argv)
+        goes_on = arguments.watched
         if is_to_be_watched(arguments):
             return run_watched(arguments, sys.argv[1:] if argv is None else argv)
         end_with_parent()
@@ -45,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _complain(_explained(error), FAILED)
     except KeyboardInterrupt:
-        return _complain("stopped. Nothing half-written was left behind.", INTERRUPTED)
+        rest = "The same command goes on from here." if goes_on else "Nothing half-written was left behind."
+        return _complain(f"stopped. {rest}", INTERRUPTED)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from tfbig.errors import InvalidArgument, unknown
+from tfbig.errors import InvalidArgument
 
+TOKENIZER = "tokenizer.json"  # inside the file of a model that reads texts
 _FILES_OF_IMAGES = ("images", "tfrecord", "tfds")  # Their images have no size of their own to be kept.
 
 
@@ -106,25 +107,20 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is at the output")
 
 
-def check_loss(name: str | None) -> None:
-    """Raises `InvalidArgument` unless Keras has a loss of that name."""
-    import keras
-
-    try:
-        keras.losses.get(name)
-    except ValueError as error:
-        others = ("get", "serialize", "deserialize")
-        known = [loss for loss in dir(keras.losses) if loss.islower() and loss[0] != "_" and loss not in others]
-        raise unknown("loss", name, known) from error
-
-
 def load_data(arguments: argparse.Namespace, model: Any = None) -> Any:
-    """The data of `add_data`'s options; files of images take the size that the model expects."""
+    """The data of `add_data`'s options: images in the size of the model, texts as the tokenizer in its file reads."""
     from tfbig import data
 
     size = arguments.image_size if arguments.image_size is not None else _image_size(arguments.data, model)
     given = {"image_size": size, "batch_size": arguments.batch_size, "seed": arguments.seed}
-    return data.load(arguments.data, **given, ids=_takes_class_ids(model, getattr(arguments, "loss", None)))
+    loaded = data.load(arguments.data, **given, ids=_takes_class_ids(model, getattr(arguments, "loss", None)))
+    file = getattr(arguments, "model", None) or getattr(arguments, "file", None)
+    if loaded.spec.dtype == "string" and file is not None:
+        from tfbig.exporters.associated_files import read_associated_files
+
+        if tokenizer := read_associated_files(file).get(TOKENIZER):
+            return data.Tokenizer.from_json(tokenizer).applied_to(loaded)
+    return loaded
 
 
 def _takes_class_ids(model: Any, loss: str | None) -> bool:

@@ -39,6 +39,10 @@ class Recipe:
     description: str = ""
 
     def __init__(self, stages: Iterable[Technique | Sequence[Technique]], name: str = "recipe", description: str = ""):
+        if not isinstance(stages, Iterable):
+            raise InvalidArgument(
+                f"`stages` must be a list of techniques, such as [tfbig.Quantize('int8')], received {stages!r}."
+            )
         object.__setattr__(self, "stages", tuple(_as_stage(stage) for stage in stages))
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "description", description)

@@ -31,10 +31,15 @@ def check_associated_files(files: Mapping[str, str], path: Path | None = None) -
                 f"`associated_files` must map plain file names to text, such as {{'labels.txt': 'cat\\ndog\\n'}}, "
                 f"received {name!r}: {type(text).__name__}."
             )
-    if files and path is not None and path.suffix and path.suffix not in _PREFIX:
+    if files and path is not None and not takes_associated_files(path):
         raise InvalidArgument(
             f"`associated_files` does not apply to '{path.name}'. It is for .tflite, .keras and SavedModel folders."
         )
+
+
+def takes_associated_files(path: Path) -> bool:
+    """Whether files of this suffix, or folders, carry others."""
+    return not path.suffix or path.suffix in _PREFIX
 
 
 def attach(path: Path, files: Mapping[str, str], suffix: str) -> None:

@@ -28,7 +28,7 @@ from tfbig.exporters.planar_pooling import planar_pooling
 from tfbig.exporters.standing_norms import standing_norms
 from tfbig.files import full_disk_as_os_error
 
-_EXAMPLE_SIZE = 224  # in a message
+_EXAMPLE_SIZE, _EXAMPLE_LENGTH = 224, 128  # of images and of sequences, in a message
 
 
 def save_inference_graph(
@@ -151,13 +151,19 @@ def input_specs(model: keras.Model, batch: int | None, open_size: int | None = N
     """
     symbols = _input_symbols(model)
     stateful = bool(stateful_layers(model))
-    names = unique([re.sub(r"\W", "_", symbol.name.split("/")[-1]) for symbol in symbols])
+    names = unique([_name(symbol) for symbol in symbols])
     return [
         tf.TensorSpec(
             (symbol.shape[0] if stateful else batch, *_known(symbol, model, open_size)), symbol.dtype, name=name
         )
         for symbol, name in zip(symbols, names, strict=True)
     ]
+
+
+def _name(symbol: Any) -> str:
+    """The name that the user gave to an input; Keras's own counts the inputs of the process, and is not kept."""
+    name = re.sub(r"\W", "_", symbol.name.split("/")[-1])
+    return "input" if re.fullmatch(r"(keras_tensor|input_layer)(_\d+)?", name) else name
 
 
 def output_names(model: keras.Model) -> list[str]:
@@ -185,7 +191,9 @@ def probe_inputs(model: keras.Model, *, seed: int = 0, open_size: int | None = N
             values.append(np.full(spec.shape, b"some text", object))
             continue
         point = machine.plan.by_tensor.get(id(symbol)) if machine and machine.plan else None
-        if not spec.dtype.is_floating or _is_index(symbol, model):
+        if (known := _vocabulary(symbol, model)) is not None:
+            value = rng.choice(known, spec.shape)
+        elif not spec.dtype.is_floating or _is_index(symbol, model):
             value = rng.integers(0, _smallest_vocabulary(model), spec.shape)
         else:
             low, high = machine.ranges.numpy()[point.index] if machine and point else (0.0, 1.0)
@@ -201,6 +209,13 @@ def _input_symbols(model: keras.Model) -> list[Any]:
     return getattr(model, "inputs", None) or keras.tree.flatten(recorded_inputs(model))
 
 
+def _vocabulary(symbol: Any, model: keras.Model) -> list[int] | None:
+    """The numbers that a lookup knows which reads this input."""
+    lookups = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.IntegerLookup)]
+    readers = [x for x in lookups if any(symbol is y for node in x._inbound_nodes for y in node.input_tensors)]
+    return readers[0].get_vocabulary(include_special_tokens=False) if readers else None
+
+
 def _is_index(symbol: Any, model: keras.Model) -> bool:
     """Whether real numbers of this input are rows of an embedding, which whole numbers would say better."""
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
@@ -211,13 +226,22 @@ def _known(symbol: Any, model: keras.Model, open_size: int | None) -> tuple[int,
     """The shape without the batch axis."""
     shape: tuple[Any, ...] = tuple(open_size if size is None else size for size in symbol.shape[1:])
     if None in shape:
-        example = tuple(_EXAMPLE_SIZE if size is None else size for size in shape)
         raise InvalidModel(
             f"`model` '{model.name}' leaves the shape of its input '{symbol.name}' open: {(None, *shape)}. A LiteRT "
             "or ONNX file needs all sizes but the batch. Fix them, for example with inputs = "
-            f"keras.Input({example}); model = keras.Model(inputs, model(inputs))."
+            f"{_fixed(model)}; model = keras.Model(inputs, model(inputs))."
         )
     return shape
+
+
+def _fixed(model: keras.Model) -> str:
+    """Inputs with all sizes, in Python, as an example."""
+    found = []
+    for symbol in _input_symbols(model):
+        open_size = _EXAMPLE_SIZE if len(symbol.shape) == 4 else _EXAMPLE_LENGTH
+        sizes = tuple(open_size if size is None else size for size in symbol.shape[1:])
+        found.append(f"keras.Input({sizes}{'' if symbol.dtype == 'float32' else f', dtype={symbol.dtype!r}'})")
+    return found[0] if len(found) == 1 else f"[{', '.join(found)}]"
 
 
 def _smallest_vocabulary(model: keras.Model) -> int:

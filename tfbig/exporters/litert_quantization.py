@@ -16,6 +16,7 @@ from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName, check_op_quantization_config
 
 from tfbig.compression.native.affine import TOO_COARSE
+from tfbig.errors import ConversionFailed
 from tfbig.exporters.calibration import calibrate
 from tfbig.exporters.embedding_lookups import as_embedding_lookups
 from tfbig.exporters.facts import ALL
@@ -140,7 +141,15 @@ def _run(
     statistics.update(of_weights)
     biases, places = biases_of(model), _places_of_outputs(model)
     renamed = disguise(model, activation_bits)
-    content = engine.quantize(statistics, **_QUIET).quantized_model
+    try:
+        content = engine.quantize(statistics, **_QUIET).quantized_model
+    except ValueError as error:
+        if len(model.subgraphs) == 1:
+            raise
+        raise ConversionFailed(
+            "The model has branches or loops (keras.ops.cond, while_loop or scan), whose insides AI Edge Quantizer "
+            f"cannot make integers: {error} Write them with keras.ops.where, or take quantize='dynamic'."
+        ) from error
     quantized = unpack(content)
     reveal(quantized, renamed)
     give_unused_outputs_a_type(quantized)

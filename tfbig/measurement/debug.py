@@ -156,24 +156,33 @@ class _Comparison:
         return {i: activation.values for i, activation in enumerate(_activations(self.twin, sample))}
 
     def _places_in_file(self, sample: Sample) -> dict[str, Place]:
-        """Which tensor of the file is which: by name, and where a converter renamed it, by its numbers."""
+        """Which tensor of the file is which: by name and numbers, else by its numbers alone, else by its name alone.
+
+        Converters number tensors of one name anew, so that a name with other numbers may be another tensor's.
+        """
         by_name = {plain_name(name): place for name, place in self.places.items()}
         expected = self._expected(sample)
         left = {place.tensor: place for place in self.places.values()}
         found: dict[str, Place] = {}
-        unnamed: list[Activation] = []
+        waiting: list[tuple[Activation, Place | None]] = []
         for activation in _activations(self.path, sample):
             place = self.places.get(activation.name, by_name.get(plain_name(activation.name)))
-            if place is None or expected[place.tensor].size != activation.values.size:
-                unnamed.append(activation)
-            else:
+            if place is not None and _cosine(expected[place.tensor], activation.values) > _ALIKE:
                 found[activation.name] = place
                 left.pop(place.tensor, None)
-        for activation in unnamed:
+            else:
+                waiting.append((activation, place))
+        broken: list[tuple[Activation, Place]] = []
+        for activation, place in waiting:
             alike = {t: _cosine(expected[t], activation.values) for t in left}
             best = max(alike, key=lambda t: alike[t], default=None)
             if best is not None and alike[best] > _ALIKE:
                 found[activation.name] = left.pop(best)
+            elif place is not None and expected[place.tensor].size == activation.values.size:
+                broken.append((activation, place))
+        for activation, place in broken:
+            if place.tensor in left:
+                found[activation.name] = left.pop(place.tensor)
         if not found:
             raise InvalidFile(
                 f"`{self.path}` has no tensor in common with the model: expected the file that was exported from it. "

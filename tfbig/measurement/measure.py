@@ -81,7 +81,7 @@ def measure(
     speed = subject.latency(quality.first_sample, threads, runs, xnnpack) if latency else None
     weights, cost = subject.weights(), subject.cost()
     return Measurement(
-        file=str(subject.file) if subject.file else None,
+        file=str(model_or_path) if subject.file else None,
         quality=quality.value,
         quality_name=quality.name,
         samples=quality.samples,

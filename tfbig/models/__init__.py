@@ -13,7 +13,7 @@ from tfbig.registry import Registry
 
 BUILDERS = Registry("tfbig.models.builders", "model")
 
-__all__ = ["BUILDERS", "build", "names"]
+__all__ = ["BUILDERS", "arguments_of", "build", "names"]
 
 
 def build(name: str, /, **config: Any) -> keras.Model:
@@ -42,6 +42,18 @@ def build(name: str, /, **config: Any) -> keras.Model:
 def names() -> list[str]:
     """The names that `build` takes: the suite's builders first, then `keras.applications`."""
     return BUILDERS.names() + sorted(_applications())
+
+
+def arguments_of(name: str) -> list[str]:
+    """The arguments that `build` takes for a model.
+
+    Raises:
+        InvalidArgument: an unknown name.
+    """
+    if name not in names():
+        raise unknown("model", name, names())
+    builder = BUILDERS[name].build if name in BUILDERS else _applications()[name]
+    return [argument for argument in inspect.signature(builder).parameters if argument != "kwargs"]
 
 
 def check_arguments(name: str, builder: Callable, config: dict[str, Any]) -> None:

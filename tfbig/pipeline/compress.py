@@ -13,7 +13,7 @@ import keras
 
 from tfbig import data as data_stage
 from tfbig import training
-from tfbig.compression.native.clone import check_keras_model, check_trainable, clone, without_lora
+from tfbig.compression.native.clone import check_keras_model, check_trainable, clone, first_line, without_lora
 from tfbig.compression.recipe import Recipe, Stage, as_recipe, describe
 from tfbig.compression.technique import Technique
 from tfbig.compression.techniques.preserve import Preserve
@@ -28,7 +28,7 @@ from tfbig.pipeline.work import Work, fingerprint
 from tfbig.report.figures import count_text, quality_text
 from tfbig.training.compilation import compiled_settings, takes_class_ids
 from tfbig.training.feed import feed
-from tfbig.training.losses import fitting_loss
+from tfbig.training.losses import check_loss, fitting_loss
 
 _SAMPLE_BATCHES = 8  # of the training data, for techniques that look at some
 _HOLDS_STRUCTURE = {"prune", "quantize", "preserve"}  # techniques that keep zeros and clusters themselves
@@ -88,7 +88,7 @@ def compress(
     check_keras_model(model)
     check_trainable(model)
     recipe = as_recipe(recipe)
-    _check(epochs, optimizer, learning_rate, directory, resume)
+    _check(epochs, optimizer, learning_rate, loss, directory, resume)
     check_metrics(metric)
     check_associated_files(associated_files or {})
     splits = data_stage.splits(train=train, validation=validation, test=test, ids=takes_class_ids(model, loss))
@@ -230,7 +230,9 @@ class Run:
             print(f"{indent}{text}", flush=True)
 
 
-def _check(epochs: object, optimizer: Any, learning_rate: float | None, directory: Any, resume: bool) -> None:
+def _check(
+    epochs: object, optimizer: Any, learning_rate: float | None, loss: Any, directory: Any, resume: bool
+) -> None:
     """Raises now what would else be raised after the original has been exported and measured."""
     check_count("epochs", epochs)
     if resume and directory is None:
@@ -239,6 +241,22 @@ def _check(epochs: object, optimizer: Any, learning_rate: float | None, director
         check_range("learning_rate", learning_rate, 0, math.inf, closed="neither")
     if isinstance(optimizer, str):
         training.optimizer(optimizer, learning_rate=learning_rate)
+    elif hasattr(optimizer, "get_config"):
+        _check_copies(optimizer)
+    for name in keras.tree.flatten(loss):
+        if isinstance(name, str):
+            check_loss(name)
+
+
+def _check_copies(optimizer: Any) -> None:
+    """Raises `InvalidArgument` unless each stage can have an optimizer of its own like this one."""
+    try:
+        type(optimizer).from_config(optimizer.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"`optimizer` cannot be made again for each stage: {first_line(error)} Give its learning rate schedule a "
+            "get_config() that returns all arguments of __init__, or a number in its place."
+        ) from error
 
 
 def identity(
@@ -258,7 +276,8 @@ def identity(
 def _kind(value: Any) -> Any:
     """Settings that are objects, as what can be compared between processes."""
     if hasattr(value, "get_config"):
-        return [type(value).__name__, value.get_config()]
+        with contextlib.suppress(NotImplementedError):  # as of a schedule of the user's own
+            return [type(value).__name__, value.get_config()]
     if isinstance(value, Mapping):
         return {name: _kind(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfbig.errors import InvalidModel, check_range
+from tfbig.errors import InvalidModel, check_range, unknown
 
 
 @keras.saving.register_keras_serializable(package="tfbig")
@@ -52,6 +52,16 @@ class SmoothedSparseCategoricalCrossentropy(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "smoothing": self.smoothing, "from_logits": self.from_logits}
+
+
+def check_loss(name: str | None) -> None:
+    """Raises `InvalidArgument` unless Keras has a loss of that name."""
+    try:
+        keras.losses.get(name)
+    except ValueError as error:
+        others = ("get", "serialize", "deserialize")
+        known = [loss for loss in dir(keras.losses) if loss.islower() and loss[0] != "_" and loss not in others]
+        raise unknown("loss", name, known) from error
 
 
 def fitting_loss(

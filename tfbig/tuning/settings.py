@@ -15,8 +15,7 @@ from tfbig.compression.tfmot.toolkit import is_tf_keras
 from tfbig.data.augmentation import augmentation
 from tfbig.data.dataset import Data
 from tfbig.errors import InvalidArgument, check_range, unknown
-from tfbig.models import BUILDERS, build
-from tfbig.models import names as model_names
+from tfbig.models import arguments_of, build
 from tfbig.training.optimizer import optimizer
 from tfbig.training.precision import check_precision
 from tfbig.training.schedule import SCHEDULES
@@ -98,7 +97,7 @@ class SettingSpace(keras_tuner.HyperModel):
             model = self.builder(**own)
             return as_keras3(model) if is_tf_keras(model) else model
         shape = {"input_shape": data.spec.input_shape, "classes": data.spec.classes}
-        known = inspect.signature(BUILDERS[self.builder].build).parameters if self.builder in BUILDERS else shape
+        known = arguments_of(self.builder)
         return build(self.builder, **{name: v for name, v in shape.items() if name in known and v is not None} | own)
 
 
@@ -116,10 +115,7 @@ def prepared(data: Data, values: Mapping[str, Any], seed: int) -> Data:
 
 def _check_own(builder: str | Build, names: Sequence[str]) -> None:
     """Raises `InvalidArgument` for a builder that does not exist, or an argument that it does not have."""
-    if not callable(builder) and builder not in model_names():
-        raise unknown("model", builder, model_names())
-    function = builder if callable(builder) else BUILDERS[builder].build if builder in BUILDERS else None
-    known = list(inspect.signature(function).parameters) if function is not None else list(names)
+    known = list(inspect.signature(builder).parameters) if callable(builder) else arguments_of(builder)
     for name in names:
         if name not in known:
             raise unknown("choice in `space`:", name, [*TRAINING, *known])

@@ -41,8 +41,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     _check_outputs(out, work, arguments)
     import tfbig
     from tfbig.pipeline.result import StageFailed
+    from tfbig.training.losses import check_loss
 
-    options.check_loss(arguments.loss)
+    check_loss(arguments.loss)
     recipe = tfbig.Recipe.load(arguments.recipe)
     model = tfbig.load(arguments.model, unsafe=arguments.unsafe)
     data = options.load_data(arguments, model)
@@ -70,6 +71,7 @@ def _save(result: Any, out: Path, work: Path, arguments: argparse.Namespace) -> 
 
 def _compressed(model: Any, recipe: Any, data: Any, work: Path, arguments: argparse.Namespace) -> Any:
     import tfbig
+    from tfbig.exporters.associated_files import read_associated_files
 
     try:
         return tfbig.compress(
@@ -83,6 +85,7 @@ def _compressed(model: Any, recipe: Any, data: Any, work: Path, arguments: argpa
             learning_rate=arguments.learning_rate,
             loss=arguments.loss,
             metric=arguments.metric,
+            associated_files=read_associated_files(arguments.model),
             seed=arguments.seed,
             directory=work,
             resume=arguments.resume,

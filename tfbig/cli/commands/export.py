@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from tfbig.cli import options
@@ -42,9 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     refuse_existing(arguments.output, arguments.overwrite)
     import tfbig
+    from tfbig.exporters.associated_files import read_associated_files, takes_associated_files
 
     model = tfbig.load(arguments.model, unsafe=arguments.unsafe)
     calibration = options.load_data(arguments, model).train if arguments.data else None
+    inside = read_associated_files(arguments.model) if takes_associated_files(Path(arguments.output)) else {}
     path = tfbig.export(
         model,
         arguments.output,
@@ -52,6 +55,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         calibration=calibration,
         opset=arguments.opset,
         select_tf_ops=arguments.select_tf_ops,
+        associated_files=inside,
         overwrite=arguments.overwrite,
     )
     if not (arguments.json or arguments.quiet):

@@ -46,11 +46,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     budget = options.key_values("budget", arguments.budget, example="max_bytes=70000")
     settings = options.search_settings(arguments)
     import tfbig
+    from tfbig.training.losses import check_loss
     from tfbig.tuning.budget import Budget
     from tfbig.tuning.workers import WORKER, role
 
     Budget.of(budget).check_objective(arguments.objective)
-    options.check_loss(arguments.loss)
+    check_loss(arguments.loss)
     model = tfbig.load(arguments.model, unsafe=arguments.unsafe)
     result = tfbig.search(
         model,

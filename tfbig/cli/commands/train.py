@@ -40,11 +40,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     import keras
 
     import tfbig
+    from tfbig.training.losses import check_loss
 
-    options.check_loss(arguments.loss)
+    check_loss(arguments.loss)
     keras.utils.set_random_seed(arguments.seed)
-    data = options.load_data(arguments)
+    known = tfbig.models.arguments_of(arguments.name)
+    data, settings, inside = _tokenized(options.load_data(arguments), settings, known, arguments.name)
     shape = {"input_shape": data.spec.input_shape, "classes": data.spec.classes}
+    shape = {name: value for name, value in shape.items() if name in known}
     model = tfbig.models.build(arguments.name, **{**shape, **settings})
     history = tfbig.training.fit(
         model,
@@ -59,14 +62,28 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         precision=arguments.precision,
         verbose=verbosity(arguments),
     )
-    path = tfbig.export(model, arguments.out, overwrite=arguments.overwrite)
+    path = tfbig.export(model, arguments.out, overwrite=arguments.overwrite, associated_files=inside)
     last = {name: values[-1] for name, values in history.history.items()}
     if not (arguments.json or arguments.quiet):
         print(f"Wrote {path}: " + ", ".join(f"{name} {value:.4f}" for name, value in last.items()))
     return {"file": str(path), **last}
 
 
-def _settings(pairs: list[str]) -> dict[str, object]:
+def _tokenized(data: Any, settings: dict[str, Any], known: list[str], name: str) -> tuple[Any, dict, dict[str, str]]:
+    """Texts as word ids, the arguments of a model that reads them, and the tokenizer for the model's file."""
+    if data.spec.dtype != "string":
+        return data, settings, {}
+    if "vocabulary" not in known:
+        raise InvalidArgument(f"`--data` holds texts, and '{name}' takes numbers. Train text_classifier on them.")
+    from tfbig.data import Tokenizer
+
+    own = {"vocabulary": "size", "length": "length"}
+    tokenizer = Tokenizer.fit(data.train, **{own[key]: settings[key] for key in own if key in settings})
+    settings = {**settings, "vocabulary": len(tokenizer.vocabulary), "length": tokenizer.length}
+    return tokenizer.applied_to(data), settings, {options.TOKENIZER: tokenizer.to_json()}
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
     settings = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")

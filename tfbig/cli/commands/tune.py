@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = options.search_settings(arguments)
     import tfbig
+    from tfbig.training.losses import check_loss
 
-    options.check_loss(arguments.loss)
+    check_loss(arguments.loss)
     result = tfbig.tune(arguments.name, options.load_data(arguments), seeds=arguments.seeds, **settings)
     if not arguments.json:
         print(f"\n{result.table}\n\nThe model is {Path(arguments.out) / 'best.keras'}")

@@ -13,6 +13,7 @@ from keras.src.backend.common.global_state import get_global_attribute, set_glob
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from tfbig.errors import InvalidModel
+from tfbig.training.overrides import overridden
 
 
 def clone(model: keras.Model) -> keras.Model:
@@ -95,13 +96,13 @@ def _without_adapters(config: Any) -> Any:
 
 def serialize(model: keras.Model) -> dict[str, Any]:
     """The model's configuration without its weights, optimizer and loss."""
+    models = [layer for layer in model._flatten_layers() if isinstance(layer, keras.Model)]
     try:
-        with _objects_shared():
-            config = keras.saving.serialize_keras_object(model)
+        # What a model was compiled with stays behind, and need not be something that Keras can write down.
+        with _objects_shared(), overridden(models, "get_compile_config", lambda _: None):
+            return keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise InvalidModel(_not_serialisable(model, error)) from error
-    config.pop("compile_config", None)
-    return config
 
 
 def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> keras.Model:

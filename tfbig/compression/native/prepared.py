@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -23,9 +24,13 @@ from tfbig.compression.technique import Technique
 from tfbig.errors import InvalidModel
 from tfbig.training.kernels import sound
 
+_SHOWN = 5  # names in a message
+
 
 class NativeTechnique(Technique):
     """A technique that runs on Keras 3 itself: it makes a machine, and the machine does the work."""
+
+    takes_away: ClassVar[bool] = False  # Whether weights lose what only training can win back.
 
     def machine(self, model: keras.Model) -> Machine:
         """Returns the machine that transforms the weights of `model`."""
@@ -171,7 +176,22 @@ def prepare(technique: NativeTechnique, model: keras.Model) -> Prepared:
             f"`model` '{model.name}' is being trained under {type(technique).__name__} already. Finish it with "
             f"{type(technique).__name__}(...).finish(model) before preparing it again."
         )
-    return _rebuild(model, (*before, technique))
+    twin = _rebuild(model, (*before, technique))
+    if technique.takes_away:
+        _tell_of_frozen(twin.machines[-1], type(technique).__name__)
+    return twin
+
+
+def _tell_of_frozen(machine: Machine, technique: str) -> None:
+    frozen = list(dict.fromkeys(k.layer.name for k in machine.kernels if not k.variable.trainable))
+    if frozen:
+        more = f" and {len(frozen) - _SHOWN} more" if len(frozen) > _SHOWN else ""
+        warnings.warn(
+            f"{technique} changes layers that are frozen (trainable=False), which cannot recover from it in training: "
+            f"{', '.join(map(repr, frozen[:_SHOWN]))}{more}. Unfreeze them, or leave them alone with "
+            f"layers={{{frozen[0]!r}: None}}.",
+            stacklevel=4,
+        )
 
 
 def finish(technique: NativeTechnique, model: keras.Model) -> keras.Model:

@@ -52,6 +52,7 @@ class Cluster(TwoEngines):
     """
 
     name: ClassVar[str] = "cluster"
+    takes_away: ClassVar[bool] = True
 
     clusters: int = 16
     initialization: Literal["kmeans++", "density", "linear", "random"] = "kmeans++"

@@ -58,6 +58,7 @@ class Prune(TwoEngines):
     """
 
     name: ClassVar[str] = "prune"
+    takes_away: ClassVar[bool] = True
 
     sparsity: float = 0.5
     schedule: Literal["polynomial", "constant"] = "polynomial"
