@@ -48,6 +48,24 @@ def test_train_as_json_and_over_what_is_there(command, digits_file):
     assert values["file"] == "mlp.keras" and 0 <= values["val_accuracy"] <= 1
 
 
+def test_texts_take_their_tokenizer_along(command, folder):
+    lines = [
+        f"{label}\t{text} {n}"
+        for n in range(20)
+        for label, text in (("ham", "see you at home"), ("spam", "free money now"))
+    ]
+    (folder / "messages.txt").write_text("\n".join(lines), encoding="utf-8")
+    data, small = ("--data", "text:messages.txt", "--epochs", 1), ("width=8", "depth=1", "heads=2", "mlp=8", "length=6")
+    settings = [part for setting in small for part in ("--set", setting)]
+    command("train", "text_classifier", *data, *settings, "--learning-rate", 0.01, "--out", "text.keras", "--quiet")
+    model = tfbig.load(folder / "text.keras")
+    assert model.input_shape == (None, 6) and model.output_shape == (None, 2)
+    command("compress", "text.keras", *data, "--recipe", "int8", "--out", "text", "--quiet")
+    command("export", "text.keras", "text.tflite", "--quantize", "int8", *data[:2])
+    for file in ("text/model.tflite", "text.tflite", "text.keras"):
+        assert json.loads(command("measure", file, *data[:2], "--json"))["samples"] > 0
+
+
 def test_compress(command, model_file, digits_file, folder):
     told = command(
         *("compress", model_file, "--data", digits_file, "--recipe", "balanced", "--out", "result", "--epochs", 2),

@@ -398,13 +398,27 @@ def test_a_student_with_its_own_train_step():
         Distiller(cnn(8), student)
 
 
-def test_outputs_that_nobody_explains():
+def pinball(y, p):
+    return keras.ops.mean(keras.ops.maximum(0.9 * (y - p), -0.1 * (y - p)), -1)
+
+
+def test_outputs_that_nobody_explains_are_compared_by_their_squares():
+    x, y = images()
+    teacher, student = (cnn(f, activation=None, classes=3) for f in (8, 4))
+    y = np.random.default_rng(0).normal(size=(len(y), 3)).astype("float32")
+    prepared = compiled(Distill(teacher=teacher, alpha=1.0).prepare(student), pinball)
+    want = np.mean((np.asarray(teacher(x)) - np.asarray(prepared.student(x, training=True))) ** 2)
+    assert training_loss(prepared, x, y) == pytest.approx(want, rel=1e-3)
+
+
+def test_one_number_is_not_compared_as_classes():
     x, y = images()
     teacher, student = (cnn(f, activation=None, classes=1) for f in (8, 4))
-    prepared = compiled(Distill(teacher=teacher).prepare(student), lambda y, p: keras.ops.mean((y - p) ** 2, -1))
-    with pytest.raises(InvalidArgument) as error:
+    prepared = compiled(Distill(teacher=teacher, loss="kl_divergence").prepare(student), pinball)
+    with pytest.raises(
+        InvalidArgument, match=r"`loss='kl_divergence'` compares classes, and the output of 'student' is"
+    ):
         prepared.fit(x, y, verbose=0)
-    assert "`loss='auto'` cannot tell what the outputs of 'student' are (last axis 1" in str(error.value)
 
 
 def test_what_was_not_prepared_cannot_be_finished():

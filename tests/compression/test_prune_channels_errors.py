@@ -194,3 +194,15 @@ TAYLOR = [
 def test_taylor_says_what_it_needs(options, error, text):
     with pytest.raises(error, match=re.escape(text)):
         tfbig.PruneChannels(flops=0.6, importance="taylor", **options).prepare(_small())
+
+
+def test_layers_that_need_all_their_channels_are_named():
+    inputs = keras.Input((16, 4))
+    y = layers.ReLU()(layers.LayerNormalization(name="norm")(layers.Conv1D(16, 3, name="conv")(inputs)))
+    model = keras.Model(inputs, layers.Dense(3)(layers.LSTM(16, name="lstm")(y)), name="sequences")
+    with pytest.raises(InvalidArgument) as error:
+        tfbig.PruneChannels(flops=0.6).prepare(model)
+    assert "Channels stay where each depends on all others: 'norm' (LayerNormalization), 'lstm' (LSTM)." in str(
+        error.value
+    )
+    assert str(error.value).endswith("or use LowRank, Prune or Quantize, which leave widths as they are.")

@@ -107,3 +107,23 @@ def test_the_same_samples_are_cut_whether_as_ids_or_not(labels):
     for name in ("validation", "test"):
         one, other = (np.concatenate([x for x, _ in getattr(data, name)]) for data in cut)
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        (
+            tf.data.Dataset.from_tensor_slices({"x": X, "y": Y}).batch(4),
+            r"The train dataset must yield pairs \(x, y\).*\.map\(lambda d: \(d\['x'\], d\['y'\]\)\)\.$",
+        ),
+        (
+            tf.data.Dataset.from_tensor_slices({"a": X, "b": X, "y": Y}).batch(4),
+            r"\.map\(lambda d: \(\{'a': d\['a'\], 'b': d\['b'\]\}, d\['y'\]\)\)\.$",
+        ),
+        (tf.data.Dataset.from_tensor_slices(X).batch(4), r"\.map\(lambda x: \(x, x\)\) for a model that reproduces"),
+    ],
+    ids=["dict", "several inputs", "inputs alone"],
+)
+def test_elements_that_are_no_pairs_are_told_how_to_become_some(dataset, text):
+    with pytest.raises(InvalidData, match=text):
+        tfbig.data.splits(train=dataset)

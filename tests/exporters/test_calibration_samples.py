@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfbig.errors import InvalidData
+from tfbig.errors import InvalidArgument, InvalidData
 from tfbig.exporters.calibration_samples import calibration_samples
 
 A, B = np.full((300, 2), 1.0), np.arange(600.0).reshape(300, 2)
@@ -56,3 +56,25 @@ def test_arrays_are_seen_from_end_to_end(model):
 def test_a_name_that_is_missing(model):
     with pytest.raises(InvalidData, match="inputs named zeta, alpha, received alpha. Add zeta, or give a list"):
         calibration_samples(model, {"alpha": B})
+
+
+@pytest.mark.parametrize(
+    ("calibration", "kind", "text"),
+    [
+        (
+            lambda: ([A[i : i + 1]] for i in range(4)),
+            InvalidArgument,
+            "received a function. Of a representative dataset",
+        ),
+        (
+            (A[i : i + 1] for i in range(4)),
+            InvalidArgument,
+            "received a generator. Of a representative dataset of Tensor",
+        ),
+        ([A, B * np.nan], InvalidData, "`calibration` holds NaN or infinite values, which have no range"),
+    ],
+    ids=["function", "generator", "NaN"],
+)
+def test_what_shows_no_ranges_is_told(model, calibration, kind, text):
+    with pytest.raises(kind, match=text):
+        calibration_samples(model, calibration)

@@ -2,10 +2,13 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
+from keras import layers
 
 import tfbig
-from tfbig.exporters.inference_graph import save_inference_graph
+from tfbig.errors import InvalidModel
+from tfbig.exporters.inference_graph import input_specs, save_inference_graph
 
 
 def wide() -> keras.Model:
@@ -42,3 +45,34 @@ def test_prepared_models_are_saved_as_they_compute(tmp_path):
     outputs = loaded.signatures["serving_default"](features=x[:1])
     for number, expected in enumerate(model(x[:1])):
         np.testing.assert_allclose(outputs[f"output_{number}"], expected, atol=1e-5)
+
+
+def batched(outputs_of):
+    inputs = keras.Input((6,), batch_size=4)
+    return keras.Model(inputs, outputs_of(layers.Dense(3)(inputs)), name="batched")
+
+
+@pytest.mark.parametrize(
+    ("outputs_of", "reason"),
+    [
+        (lambda y: y - keras.ops.mean(y, axis=0, keepdims=True), "a sample alone gives another result than in a batch"),
+        (lambda y: keras.ops.reshape(y, (4, 3, 1)), "Exception encountered when calling Reshape.call"),
+    ],
+    ids=["mean", "reshape"],
+)
+def test_samples_that_depend_on_each_other_are_refused(outputs_of, reason, tmp_path):
+    text = f"'batched' was built for batches of 4 and does not compute one sample by itself.*{reason}"
+    with pytest.raises(InvalidModel, match=text):
+        save_inference_graph(batched(outputs_of), tmp_path)
+
+
+def test_a_fixed_batch_of_samples_that_stand_alone_is_one_in_the_file(tmp_path):
+    save_inference_graph(batched(lambda y: y), tmp_path)
+    noisy = batched(lambda y: layers.GaussianNoise(1.0)(y))
+    assert input_specs(noisy, 1)[0].shape == (1, 6)
+
+
+def test_inputs_without_a_name_are_called_so():
+    both = [keras.Input((2,)), keras.Input((2,), name="mine"), keras.Input((2,))]
+    model = keras.Model(both, layers.Concatenate()(both))
+    assert [spec.name for spec in input_specs(model, 1)] == ["input", "mine", "input_2"]

@@ -49,3 +49,15 @@ def test_integers_and_other_formats_do_not_take_it(model, tmp_path):
         tfbig.export(model, tmp_path / "model.tflite", quantize="dynamic", select_tf_ops=True)
     with pytest.raises(InvalidArgument, match=r"`select_tf_ops` does not apply to 'model.onnx'.*It is for .tflite"):
         tfbig.export(model, tmp_path / "model.onnx", select_tf_ops=True)
+
+
+@keras.saving.register_keras_serializable("tests")
+class InFloat64(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.cast(keras.ops.matmul(keras.ops.cast(x, "float64"), np.eye(4)), "float32")
+
+
+def test_numbers_of_another_type_are_named(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), InFloat64(name="wide"), keras.layers.Dense(2)])
+    with pytest.raises(ConversionFailed, match=r"MatMul of float64 \(in 'wide'\).*float32: cast to that"):
+        tfbig.export(model, tmp_path / "model.tflite")

@@ -30,3 +30,11 @@ def test_reasons_of_float_operations_follow_their_names(fresh_digits, tmp_path):
     prepared.fit(fresh_digits().train, epochs=1, verbose=0, shuffle=False)
     inspection = tfbig.inspect(tfbig.export(prepared, tmp_path / "m.tflite"))
     assert [(op.type, "exempt" in op.reason) for op in inspection.float_ops] == [("CONV_2D", True)]
+
+
+def test_names_inside_loops_do_not_repeat_the_loops(tmp_path):
+    model = keras.Sequential([keras.Input((6, 4)), layers.LSTM(4, name="a_name_that_is_long"), layers.Dense(2)])
+    file = tfbig.export(model, tmp_path / "m.tflite", quantize="dynamic")
+    inside = [tensor.name for graph in read_litert(file).graphs[1:] for op in graph.operations for tensor in op.outputs]
+    assert inside and not any("a_name_that_is_long" in name for name in inside)
+    assert tfbig.inspect(tfbig.export(model, tmp_path / "q.tflite", quantize="int8", calibration=1)).float_ops[0].reason

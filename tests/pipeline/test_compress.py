@@ -227,3 +227,58 @@ def test_a_model_that_came_with_zeros_can_be_rewritten(fresh_digits):
     result = tfbig.compress(model, [tfbig.LowRank(rank=0.5)], **splits(fresh_digits()), epochs=1, verbose=0)
     assert [row.name for row in result.stages] == ["float", "1 low rank 0.5"]
     assert result.stages[1].measurement.bytes < result.stages[0].measurement.bytes
+
+
+class Scale(keras.layers.Layer):  # not registered, as in most examples
+    def build(self, shape):
+        self.factor = self.add_weight(shape=(shape[-1],), initializer="ones", name="factor")
+
+    def call(self, x):
+        return x * self.factor
+
+
+def test_layers_that_nobody_registered_are_saved(digits_arrays, tmp_path):
+    body = [keras.layers.Flatten(), keras.layers.Dense(16, activation="relu"), Scale(), keras.layers.Dense(10)]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *body], name="own")
+    train = digits_arrays["x_train"][:64], digits_arrays["y_train"][:64]
+    result = compress(model, "int8", train=train, epochs=1, verbose=0)
+    saved = result.save(tmp_path / "own")
+    assert [row.name for row in saved.saved] == ["model.keras"] and (tmp_path / "own" / "model.tflite").is_file()
+
+
+def test_a_file_that_cannot_be_written_costs_only_itself(result, tmp_path, monkeypatch):
+    from tfbig.errors import ConversionFailed
+    from tfbig.pipeline import result as module
+
+    def refused(model, path, **options):
+        raise ConversionFailed("the file does not load again")
+
+    monkeypatch.setattr(module, "export", refused)
+    with pytest.warns(UserWarning, match="model.keras was not written: the file does not load again"):
+        saved = result.save(tmp_path / "rest")
+    assert sorted(path.name for path in (tmp_path / "rest").iterdir()) == [
+        *("model.tflite", "recipe.json", "report.html", "report.json", "stages")
+    ]
+    assert saved.notes[-1] == "model.keras was not written: the file does not load again"
+
+
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 1e-3 * keras.ops.minimum(1.0, keras.ops.cast(step, "float32") / 10.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "text"),
+    [
+        (
+            tfbig.Prune,
+            {},
+            r"`stages` must be a list of techniques, such as \[tfbig.Quantize\('int8'\)\], received <class",
+        ),
+        ("int8", {"loss": "mean_squared_eror"}, r"Unknown loss .*Did you mean 'mean_squared_error'\?"),
+        ("int8", {"optimizer": keras.optimizers.Adam(Warmup())}, "`optimizer` cannot be made again for each stage"),
+    ],
+)
+def test_what_no_stage_could_use_is_told_before_the_first(small_model, fresh_digits, recipe, options, text):
+    with pytest.raises(InvalidArgument, match=text):
+        compress(small_model, recipe, **splits(fresh_digits()), verbose=0, **options)

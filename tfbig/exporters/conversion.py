@@ -156,7 +156,9 @@ def _missing(message: str) -> list[str]:
         if kind := re.search(r"'tf\.(\w+)' op is neither a custom op nor a flex op", line):
             scope = re.search(r'"([^"]+)@', line)  # model/layer_1/op@function
             layers = [re.sub(r"_\d+$", "", part) for part in scope[1].split("/")[1:-1]] if scope else []
-            other = next((_TYPES[t] for t in re.findall(r"x(\w+)>", types.get(kind[1], "")) if t in _TYPES), None)
+            other = next(
+                (_TYPES[t] for t in re.findall(r"[x<]([a-z]\w*)>", types.get(kind[1], "")) if t in _TYPES), None
+            )
             what = f"{kind[1]} of {other}" if other else kind[1]
             found.setdefault(kind[1], f"{what} (in '{'/'.join(layers)}')" if layers else what)
     return list(found.values())

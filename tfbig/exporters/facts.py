@@ -27,13 +27,15 @@ def decode(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: damaged.
     """
-    content = content.rstrip(b"\0")
     if not content.startswith(b"{"):
+        unpacker = zlib.decompressobj()
         try:
-            content = zlib.decompressobj().decompress(content, _LIMIT)
+            content = unpacker.decompress(content, _LIMIT)
         except zlib.error as error:
             raise ValueError(str(error)) from error
-    facts = json.loads(content)
+        if not unpacker.eof:
+            raise ValueError("it is cut off")
+    facts = json.loads(content.rstrip(b"\0"))
     if not isinstance(facts, dict):
         raise ValueError(f"expected a dictionary, received {type(facts).__name__}")
     reasons = facts.get("float_ops", {})

@@ -192,6 +192,24 @@ def test_mixed_precision_trains_under_all_three(data):
     assert all(not np.array_equal(a, b) for a, b in zip(before, kernels(model), strict=True))
 
 
+def test_mixed_precision_as_the_policy_of_everything(data, tmp_path):
+    """What is made under it, such as the prepared model, casts weights that are read outside of layers."""
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        body = [keras.layers.Dense(16, activation="relu"), keras.layers.BatchNormalization()]
+        last = keras.layers.Dense(3, activation="softmax", dtype="float32")
+        model = keras.Sequential([keras.Input(data[0].shape[1:]), keras.layers.Flatten(), *body, last])
+        result = tfbig.compress(model, "int8", train=data, test=data, epochs=1, verbose=0)
+        want = result.model.predict(data[0], verbose=0)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    from tfbig.measurement.litert import run_litert
+
+    got = run_litert(result.file, [data[0]])[0]
+    assert np.max(np.abs(got - want)) < 0.05
+    assert not any(op.reason for op in tfbig.inspect(result.file).ops)
+
+
 def test_a_loop_of_ones_own_needs_no_callbacks(data):
     import tensorflow as tf
 

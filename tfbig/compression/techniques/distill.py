@@ -39,8 +39,9 @@ class Distill(Technique):
         temperature: above 0; higher shows more of what the teacher thinks of the wrong classes. The loss is
             scaled by its square.
         alpha: share of the teacher in the loss, in [0, 1].
-        loss: "auto" (divergence of softened classes for classifiers, else the loss that was compiled),
-            "kl_divergence", or any Keras loss or its name, which compares the outputs as they are.
+        loss: "auto" (divergence of softened classes for classifiers, the compiled loss for values, squares where a
+            loss of your own does not tell which they are), "kl_divergence", or any Keras loss or its name, which
+            compares the outputs as they are.
         features: layers whose features `(batch, ..., channels)` the student should match: names, or pairs
             (student's layer, teacher's layer). Where channels differ, a linear map is learned.
         attention: layers whose attention maps should agree, named likewise.
