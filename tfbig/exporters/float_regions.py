@@ -22,8 +22,8 @@ def float_regions(graph: FileGraph, bits: int, weighted: Collection[str]) -> dic
         bits: of the activations.
         weighted: names of layers whose weights become integers.
     """
-    reason = poles.REASON.format(bits=bits)
-    return dict.fromkeys(_before_poles(graph, frozenset(weighted)), reason) | _before_far_scores(graph, bits)
+    small = dict.fromkeys(_before_poles(graph, frozenset(weighted)), poles.SMALL.format(bits=bits))
+    return small | dict.fromkeys(_before_far_scores(graph, bits), poles.HIDDEN.format(bits=bits))
 
 
 def _before_poles(graph: FileGraph, weighted: frozenset[str]) -> set[str]:
@@ -42,18 +42,18 @@ def _before_poles(graph: FileGraph, weighted: frozenset[str]) -> set[str]:
     return found
 
 
-def _before_far_scores(graph: FileGraph, bits: int) -> dict[str, str]:
+def _before_far_scores(graph: FileGraph, bits: int) -> set[str]:
     """Softmaxes of scores so far apart that integers cannot tell most of them, and what leads there.
 
     It is what a mask of -1e9 does: all that is not hidden would be on one step.
     """
     made_by = {name: op for op in graph.ops for name in op.outputs}
     waiting = [op for op in graph.ops if op.kind == "SOFTMAX" and _far(op.inputs, graph, bits)]
-    found: dict[str, str] = {}
+    found: set[str] = set()
     while waiting:
         op = waiting.pop()
         if op.name not in found:
-            found[op.name] = f"scores are masked by numbers so large that {bits} bits could not tell the others apart"
+            found.add(op.name)
             waiting.extend(made_by[name] for name in _far(op.inputs, graph, bits) if name in made_by)
     return found
 

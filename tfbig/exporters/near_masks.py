@@ -24,7 +24,7 @@ def near_masks(layers: Iterable[Any]) -> Iterator[None]:
     """While open, `Softmax` with a mask and `keras.ops.dot_product_attention` hide scores as `Quantize` does."""
     softmaxes = [layer for layer in layers if isinstance(layer, keras.layers.Softmax)]
     own = backend._apply_masks
-    backend._apply_masks = lambda scores, mask, is_causal: _hidden(scores, mask, is_causal)
+    backend._apply_masks = _hidden
     try:
         with overridden(softmaxes, "call", _softmax):
             yield

@@ -64,7 +64,7 @@ def test_the_file_computes_what_was_trained(kind, tmp_path):
 def float_operations(outputs_of) -> list[str]:
     inputs = keras.Input((8, 16))
     machine = quantizing_machine(tfbig.Quantize("int8").prepare(keras.Model(inputs, outputs_of(inputs))))
-    return [type(step.operation).__name__ for step in machine.graph.steps if id(step.operation) in machine.with_poles]
+    return [type(step.operation).__name__ for step in machine.graph.steps if id(step.operation) in machine.stay_float]
 
 
 def test_what_computes_with_weights_stays_integer():
@@ -88,3 +88,55 @@ def test_activations_that_are_written_out_are_tame(activation):
 
 def test_division_by_a_number_is_a_scale():
     assert float_operations(lambda x: layers.Dense(4)(x / 255.0)) == []
+
+
+CAUSAL = np.tril(np.ones((8, 8), "float32"))
+
+
+@keras.saving.register_keras_serializable(package="test_native_poles")
+class OwnAttention(layers.Layer):
+    """Attention as tutorials write it, its mask added or put in the place of scores."""
+
+    def __init__(self, kind, **options):
+        super().__init__(**options)
+        self.kind = kind
+        self.projections = [layers.Dense(16, name=name) for name in ("query", "key", "value")]
+
+    def build(self, shape):
+        for layer in self.projections:
+            layer.build(shape)
+
+    def call(self, x, padding=None):
+        query, key, value = (layer(x) for layer in self.projections)
+        scores = ops.matmul(query, ops.transpose(key, (0, 2, 1)))
+        if self.kind == "added":
+            scores = scores + (1.0 - CAUSAL) * -1e9
+        elif self.kind == "in place":
+            scores = ops.where(CAUSAL > 0, scores, -1e9)
+        else:
+            scores = scores + (1.0 - padding[:, None, :]) * -1e9
+        return ops.matmul(ops.softmax(scores), value)
+
+    def get_config(self):
+        return {**super().get_config(), "kind": self.kind}
+
+
+@pytest.mark.parametrize("kind", ["added", "in place", "padding"])
+def test_masks_of_ones_own_hide_no_other_scores(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs, padding = keras.Input((8, 16), name="x"), keras.Input((8,), name="padding")
+    attention = OwnAttention(kind)
+    y = attention(inputs, padding) if kind == "padding" else attention(inputs)
+    model = keras.Model([inputs, padding], [layers.Dense(4)(y), layers.Dense(1)(padding)])
+    x = [np.random.default_rng(0).normal(size=(64, 8, 16)).astype("float32"), np.ones((64, 8), "float32")]
+    x[1][:, 6:] = 0
+    technique = tfbig.Quantize("int8")
+    prepared = technique.prepare(model)
+    prepared.compile(keras.optimizers.SGD(0.0), ["mse", "mse"])
+    prepared.fit(x, [np.zeros((64, 8, 4)), np.zeros((64, 1))], verbose=0)
+    finished = technique.finish(prepared)
+    want, trained = (m.predict(x, verbose=0)[0] for m in (model, finished))
+    assert 10 * np.log10(np.sum(want**2) / np.sum((want - trained) ** 2)) > 20
+    file = tfbig.export(finished, tmp_path / "m.tflite")
+    np.testing.assert_allclose(run_litert(file, x)[0], trained, atol=1e-5 * np.abs(trained).max())
+    assert {op.type for op in tfbig.inspect(file).float_ops} <= {"ADD", "SELECT_V2", "MUL", "RESHAPE", "SOFTMAX"}

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfbig.compression.native import poles
 from tfbig.compression.native.affine import TOO_COARSE, as_convolution, is_too_coarse, scale_and_offset
 from tfbig.compression.native.graph import Step
 from tfbig.compression.native.points import FLOAT_BY_CHOICE, Point, kind_of
@@ -121,8 +120,8 @@ def float_layers(model: Prepared) -> dict[str, str]:
 
 def _why_float(step: Step, machine: Quantizing) -> str | None:
     kind = type(step.operation).__name__
-    if id(step.operation) in machine.with_poles:
-        return poles.REASON.format(bits=machine.activation_bits)
+    if reason := machine.stay_float.get(id(step.operation)):
+        return reason.format(bits=machine.activation_bits)
     if id(step.operation) in machine.exempt:
         if is_too_coarse(step.operation, machine.activation_bits):
             return TOO_COARSE

@@ -80,9 +80,13 @@ class Plan:
     names: tuple[str, ...]  # of the observed ranges, for reports
 
 
-def plan(graph: Graph) -> Plan:
-    """Decides where `graph` is rounded."""
-    return _Planner(graph).plan()
+def plan(graph: Graph, floats: frozenset[int] = frozenset()) -> Plan:
+    """Decides where `graph` is rounded.
+
+    Args:
+        floats: operations, by id, that gather nothing into one scale, for they compute in float.
+    """
+    return _Planner(graph, floats).plan()
 
 
 def float_steps(graph: Graph, plan: Plan, exempt: frozenset[int]) -> frozenset[int]:
@@ -173,8 +177,8 @@ def _plain_number(value: Any) -> float | None:
 
 
 class _Planner:
-    def __init__(self, graph: Graph):
-        self.graph = graph
+    def __init__(self, graph: Graph, floats: frozenset[int]):
+        self.graph, self.floats = graph, floats
         self.consumers: dict[int, list[Step]] = defaultdict(list)
         self.producer: dict[int, Step] = {}
         for step in graph.steps:
@@ -282,8 +286,10 @@ class _Planner:
         """Whether an op writes its result in the scale of what its consumer gathers it into."""
         if kind in ("same_scale", "same_scale_rounded", "scaled", "fixed", "gathered", "looked_up"):
             return False
-        kinds = [kind_of(step) for step in self.consumers[tensor] if name_of(step.operation) != "Min"]
-        return kinds == ["gathered"] and tensor not in self.outputs
+        gathering = [step for step in self.consumers[tensor] if name_of(step.operation) != "Min"]
+        if any(id(step.operation) in self.floats for step in gathering):
+            return False
+        return [kind_of(step) for step in gathering] == ["gathered"] and tensor not in self.outputs
 
     def is_index(self, tensor: int) -> bool:
         """Whether the tensor holds whole numbers that only choose something."""

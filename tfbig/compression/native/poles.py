@@ -1,7 +1,8 @@
-"""Steps that stay float because they tell small numbers apart: logarithms, divisions, roots, and what leads to them.
+"""Steps that stay float because integers of one range would lose what they tell apart.
 
-Cut into 256 steps, what is small beside the largest value is 0, of which a logarithm makes minus infinity. The power
-of a sound is such a value: most of it lies in the first of these steps.
+Cut into 256 steps, what is small beside the largest value is 0, of which a logarithm makes minus infinity: the power
+of a sound is such a value, most of which lies in the first of these steps. And beside the -1e9 that hides some scores
+from a softmax all others are one.
 """
 
 from __future__ import annotations
@@ -10,30 +11,42 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
 from keras import tree
 
 from tfbig.compression.native.points import Plan, factor_of, name_of
 from tfbig.compression.native.steps import Graph, Step
 
-REASON = "a logarithm, a division or a root tells numbers apart that {bits} bits round to 0, so it is computed in float"
+SMALL = "a logarithm, a division or a root tells numbers apart that {bits} bits round to 0, so it is computed in float"
 _POLES = {
     "Log", "Log2", "Log10", "Log1p", "Divide", "TrueDivide", "Reciprocal", "Rsqrt", "Sqrt", "log", "sqrt",
 }  # fmt: skip
+HIDDEN = "scores are masked by numbers so large that {bits} bits could not tell the others apart"
 _SURELY_FAR = 0.5  # from 0: a number that steps of 1/256 cannot round to it
+_HIDES = 1e4  # a number at least as large as this, added to a score, is there to hide it
+_HANDS_ON = ("Add", "Subtract", "Where", "Cast", "Reshape", "ExpandDims", "Multiply")
+
+
+def with_far_masks(graph: Graph) -> frozenset[int]:
+    """The operations, by id, that mask scores by numbers such as -1e9, and the softmaxes behind them."""
+    producer = {tensor: step for step in graph.steps for tensor in step.outputs}
+    softmaxes = [step for step in graph.steps if name_of(step.operation).lower() == "softmax" and step.inputs]
+    chains = [[step, *_to_far_mask(step.inputs[0], producer)] for step in softmaxes]
+    return frozenset(id(step.operation) for chain in chains if len(chain) > 1 for step in chain)
 
 
 def before_poles(graph: Graph, plan: Plan, kernels: Collection[int]) -> frozenset[int]:
-    """The operations, by id, that have such a pole, and those that compute for them alone.
+    """The operations, by id, that are a logarithm, a division or a root, and those that compute for them alone.
 
     Args:
         kernels: ids of the variables that the file holds as integers: what computes with them stays so.
     """
+    producer = {tensor: step for step in graph.steps for tensor in step.outputs}
     consumers: dict[int, list[Step]] = defaultdict(list)
-    producer: dict[int, Step] = {}
     for step in graph.steps:
         for tensor in step.inputs:
             consumers[tensor].append(step)
-        producer.update((tensor, step) for tensor in step.outputs)
     results = {id(x) for x in tree.flatten(graph.outputs)}
     found: set[int] = set()
 
@@ -48,6 +61,27 @@ def before_poles(graph: Graph, plan: Plan, kernels: Collection[int]) -> frozense
         if _has_pole(step, producer) or (serves and not of_integers(step)):
             found.add(id(step))
     return frozenset(id(step.operation) for step in graph.steps if id(step) in found)
+
+
+def _to_far_mask(tensor: int, producer: dict[int, Step]) -> list[Step]:
+    """The steps between a tensor and a mask of numbers such as -1e9 that goes into it; none if none does."""
+    step = producer.get(tensor)
+    if step is None or name_of(step.operation) not in _HANDS_ON:
+        return []
+    if _is_far(step):
+        return [step]
+    before = [other for source in step.inputs for other in _to_far_mask(source, producer)]
+    return [step, *before] if before else []
+
+
+def _is_far(step: Step) -> bool:
+    """Whether a step brings in a number that hides what it is added to, or multiplies with one."""
+    factor = factor_of(step)
+    if factor is not None:
+        return abs(factor) >= _HIDES
+    values = tree.flatten((step.arguments.args, step.arguments.kwargs))
+    numbers = [np.asarray(x) for x in values if isinstance(x, int | float | np.ndarray | np.generic | tf.Tensor)]
+    return any(x.dtype.kind == "f" and x.size > 0 and x.min() <= -_HIDES for x in numbers)
 
 
 def _has_pole(step: Step, producer: dict[int, Step]) -> bool:

@@ -152,7 +152,7 @@ class InferenceRun(Run):
     def compute(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
         if not self.exactly:
             return super().compute(step, args, kwargs)
-        if kind_of(step) == "gathered":
+        if kind_of(step) == "gathered" and id(step) not in self.machine.floats:
             args = keras.tree.map_structure(functools.partial(self.moved, step), args, step.arguments.args)
         return self.as_in_the_file(step, args, kwargs, super().compute(step, args, kwargs))
 

@@ -15,7 +15,7 @@ from tfbig.compression.native.integer_steps import integer_steps, linear_steps
 from tfbig.compression.native.kernels import Kernel
 from tfbig.compression.native.machine import Machine, straight_through
 from tfbig.compression.native.points import between_floats, float_steps, kind_of, plan
-from tfbig.compression.native.poles import before_poles
+from tfbig.compression.native.poles import HIDDEN, SMALL, before_poles, with_far_masks
 from tfbig.compression.native.quantized_runs import InferenceRun, TrainingRun
 from tfbig.compression.native.rounding import bits_of, off_ties, round_weights
 from tfbig.compression.native.tracing import Untraceable
@@ -65,10 +65,11 @@ class Quantizing(Machine):
         object.__setattr__(self, "bind", functools.partial(bind, model))
         object.__setattr__(self, "graph", graph)
         object.__setattr__(self, "weights_only", reason)
-        object.__setattr__(self, "plan", plan(graph) if graph else None)
-        with_poles = before_poles(graph, self.plan, {id(k.variable) for k in chosen}) if graph else frozenset()
-        object.__setattr__(self, "with_poles", with_poles)
-        exempt |= with_poles
+        hidden = with_far_masks(graph) if graph else frozenset()
+        object.__setattr__(self, "plan", plan(graph, hidden) if graph else None)
+        small = before_poles(graph, self.plan, {id(k.variable) for k in chosen}) if graph else frozenset()
+        object.__setattr__(self, "stay_float", dict.fromkeys(small, SMALL) | dict.fromkeys(hidden, HIDDEN))
+        exempt |= frozenset(self.stay_float)
         object.__setattr__(self, "exempt", exempt)
         floats = float_steps(graph, self.plan, exempt) if graph else frozenset()
         object.__setattr__(self, "floats", floats)
