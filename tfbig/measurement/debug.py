@@ -74,7 +74,7 @@ def debug(
     inputs = _inputs(model, data, samples)
     scheme = quantize or scheme_of(inspection.scheme)
     with tempfile.TemporaryDirectory(prefix="tfbig-debug-") as folder:
-        twin = _float_twin(model, Path(folder))
+        twin = _float_twin(model, Path(folder), integers=scheme is not None)
         comparison = _Comparison(model, str(twin), str(path), inputs[0])
         diagnosis = Diagnosis(
             file=str(path),
@@ -98,12 +98,16 @@ def _inputs(model: keras.Model, data: Any, samples: int) -> list[Sample]:
     return calibration_samples(model, data, limit=samples)
 
 
-def _float_twin(model: keras.Model, folder: Path) -> Path:
-    """The model as a float LiteRT file, even if it was trained to be an integer one."""
+def _float_twin(model: keras.Model, folder: Path, *, integers: bool) -> Path:
+    """The model as a float LiteRT file, even if it was trained to be an integer one.
+
+    Args:
+        integers: in the form in which it is quantized.
+    """
     twin = folder / "float.tflite"
-    if quantizing_machine(model) is None:
+    if quantizing_machine(model) is None and not integers:
         return export(model, twin, sparse=False)
-    save_inference_graph(model, folder / "graph")
+    save_inference_graph(model, folder / "graph", integers=quantizing_machine(model) is None)
     probe = dict(zip([spec.name for spec in input_specs(model, 1)], probe_inputs(model), strict=True))
     run_isolated("tfbig.exporters.conversion:convert", str(folder / "graph"), str(twin), quantize=None, probes=[probe])
     return twin

@@ -140,3 +140,33 @@ def test_masks_of_ones_own_hide_no_other_scores(kind, tmp_path):
     file = tfbig.export(finished, tmp_path / "m.tflite")
     np.testing.assert_allclose(run_litert(file, x)[0], trained, atol=1e-5 * np.abs(trained).max())
     assert {op.type for op in tfbig.inspect(file).float_ops} <= {"ADD", "SELECT_V2", "MUL", "RESHAPE", "SOFTMAX"}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_padding_is_hidden_from_attention_as_keras_hides_it(dropout, tmp_path):
+    """Keras finds masks at the tensors that a layer is called with; self-attention has one tensor for two of them."""
+    keras.utils.set_random_seed(0)
+    first, second = keras.Input((6,), dtype="int32", name="first"), keras.Input((5,), dtype="int32", name="second")
+    x, other = (layers.Embedding(20, 16, mask_zero=True)(ids) for ids in (first, second))
+    x = layers.MultiHeadAttention(2, 8, dropout=dropout, name="self")(x, x, use_causal_mask=True)
+    x = layers.MultiHeadAttention(2, 8, dropout=dropout, name="cross")(x, other)
+    model = keras.Model([first, second], layers.Dense(4)(x))
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(1, 20, (64, length)).astype("int32") for length in (6, 5)]
+    for array in ids:
+        for row in array:
+            row[rng.integers(1, len(row)) :] = 0
+    technique = tfbig.Quantize("int8")
+    prepared = technique.prepare(model)
+    prepared.compile(keras.optimizers.SGD(0.0), "mse")
+    prepared.fit(ids, np.zeros((64, 6, 4)), verbose=0)
+    finished = technique.finish(prepared)
+    want = model.predict(ids, verbose=0)
+
+    def decibels(got: np.ndarray) -> float:
+        return 10 * np.log10(np.sum(want**2) / np.sum((want - got) ** 2))
+
+    assert decibels(finished.predict(ids, verbose=0)) > 22
+    assert decibels(run_litert(tfbig.export(finished, tmp_path / "m.tflite"), ids)[0]) > 22
+    after = tfbig.export(model, tmp_path / "p.tflite", quantize="int8", calibration=ids)
+    assert decibels(run_litert(after, ids)[0]) > 22

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops, tree
 from keras.src.models.functional import Functional
 
-from tfbig.compression.native.openings import opening
+from tfbig.compression.native.openings import FUSED, opening
 from tfbig.compression.native.steps import Graph, sort, takes_training
 from tfbig.compression.native.tracing import Trace, Untraceable, trace
 
@@ -116,6 +116,7 @@ class Opener:
         asked = kwargs.get("return_attention_scores")
         if isinstance(operation, _SCORED):
             # Without the scores, or with a causal mask, it would be one fused op.
+            object.__setattr__(operation._softmax, FUSED, not asked and not operation.dropout)
             kwargs = {**kwargs, **_explicit_mask(args, kwargs), "return_attention_scores": True}
         args, kwargs = _cast_as_called(operation, (args, kwargs))
         traced = trace(operation, args, kwargs, mode)

@@ -17,6 +17,9 @@ from tfbig.compression.native.affine import is_affine
 
 # How far below all others a masked score is put: e ** -12 is far less than one of the 256 steps of a softmax.
 _OUT_OF_SIGHT = 12.0
+# Set on the softmax of attention that Keras computes in one operation: where all is hidden, all counts alike there,
+# where the layer `Softmax` has zeros.
+FUSED = "_tfbig_fused"
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
@@ -154,7 +157,7 @@ def masked_softmax(layer: Any, x: Any, mask: Any) -> Any:
     """Softmax over what the mask lets through, without the -1e9 that would take up the whole range of an integer."""
     visible = ops.cast(mask, "bool")
     scores = ops.softmax(ops.where(visible, x, out_of_sight(x)), axis=_single(layer.axis))
-    return ops.where(visible, scores, 0.0)
+    return scores if getattr(layer, FUSED, False) else ops.where(visible, scores, 0.0)
 
 
 def out_of_sight(scores: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -46,9 +47,12 @@ class Graph:
         """Computes the outputs for `values`, one for each input; `call(step, args, kwargs)` does one step."""
         known: dict[int, Any] = {id(symbol): value for symbol, value in zip(self.inputs, values, strict=True)}
         known.update(self.weights)
-        for step in self.steps:
-            args, kwargs = step.arguments.fill_in(known)
-            known.update(zip(step.outputs, tree.flatten(call(step, args, kwargs)), strict=True))
+        with warnings.catch_warnings():
+            # Attention, written out, has its masks as steps; its layers are told of them all the same.
+            warnings.filterwarnings("ignore", message=r"Layer '.*' \(of type .*\) was passed an input with a mask")
+            for step in self.steps:
+                args, kwargs = step.arguments.fill_in(known)
+                known.update(zip(step.outputs, tree.flatten(call(step, args, kwargs)), strict=True))
         return tree.map_structure(lambda symbol: known[id(symbol)], self.outputs)
 
     def weights_of(self, step: Step) -> list[keras.Variable]:

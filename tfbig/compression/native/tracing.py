@@ -78,6 +78,7 @@ def fresh(symbol: Any) -> keras.KerasTensor:
 
 def _traced(operation: Any, args: tuple, kwargs: dict[str, Any], training: bool) -> tuple[Graph, tuple]:
     args, kwargs, outer, inner = stand_ins(args, kwargs)
+    kwargs = {**kwargs, **_masks(operation, args, kwargs)}
     if takes_training(operation):
         kwargs = {**kwargs, "training": training}
     watch = _Watch()
@@ -89,6 +90,21 @@ def _traced(operation: Any, args: tuple, kwargs: dict[str, Any], training: bool)
             raise Untraceable(first_line(error)) from error
     watch.check()
     return graph, tuple(outer)
+
+
+def _masks(operation: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The masks that Keras hands a layer's `call` when the layer itself is called, as far as they are not given."""
+    if not isinstance(operation, keras.layers.Layer):
+        return {}
+    given = operation._call_signature.bind_partial(*args, **kwargs).arguments
+    tensors = {n: v for n, v in given.items() if any(isinstance(x, keras.KerasTensor) for x in tree.flatten(v))}
+    names = {next(iter(tensors)): "mask"} if len(tensors) == 1 else {name: f"{name}_mask" for name in tensors}
+    wanted = {n: mask for n, mask in names.items() if mask in operation._call_signature.parameters}
+    return {
+        mask: tree.map_structure(get_keras_mask, tensors[name])
+        for name, mask in wanted.items()
+        if given.get(mask) is None
+    }
 
 
 class _Watch(keras.StatelessScope):
