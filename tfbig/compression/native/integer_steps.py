@@ -92,7 +92,7 @@ def _rule(graph: Graph, plan: Plan, step: Step) -> integers.Rule | None:
     name, kind = name_of(step.operation), kind_of(step)
     if kind == "norm":
         return integers.Affine(step.operation) if step.outputs[0] not in plan.folded else None
-    if name in _MEANS:
+    if name in _MEANS and len(step.inputs) == 1:  # without a mask
         before, after = (graph.tensors[tensor].shape for tensor in (step.inputs[0], step.outputs[0]))
         known = None not in before[1:] and before[:1] == after[:1]
         return integers.Mean(math.prod(before[1:]) // math.prod(after[1:])) if known else None

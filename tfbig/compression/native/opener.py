@@ -10,11 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops, tree
+from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.models.functional import Functional
 
 from tfbig.compression.native.openings import FUSED, opening
 from tfbig.compression.native.steps import Graph, sort, takes_training
-from tfbig.compression.native.tracing import Trace, Untraceable, trace
+from tfbig.compression.native.tracing import Trace, Untraceable, masks_for, trace
 
 # Layers whose `activation` is taken off and made a step of its own, because LiteRT computes most of them as ops.
 _ACTIVATED = (
@@ -75,6 +76,11 @@ class Opener:
             mode: the training mode that the model's code fixes for it.
         """
         kwargs = {name: value for name, value in kwargs.items() if name != "training"}
+        outputs = self.opened(operation, args, kwargs, mode)
+        _hand_masks_on(operation, args, kwargs, outputs)
+        return outputs
+
+    def opened(self, operation: Any, args: tuple, kwargs: dict[str, Any], mode: bool | None) -> Any:
         functional = functional_of(operation)
         if isinstance(functional, Functional):
             given = tree.flatten(args[0] if args else kwargs["inputs"])
@@ -90,7 +96,8 @@ class Opener:
                 return self.open_traced(operation, args, kwargs, mode)
             except Untraceable as error:
                 self.whole[id(operation)] = str(error)
-        outputs = operation(*args, **kwargs)
+        # As arguments, masks are values of the graph; at tensors, operations between layers would lose them.
+        outputs = operation(*args, **{**kwargs, **masks_for(operation, args, kwargs)})
         if mode is not None and takes_training(operation):
             self.modes.update((id(y), (y, mode)) for y in tree.flatten(outputs))
         return outputs
@@ -132,6 +139,18 @@ def _name_apart(operations: Sequence[Any]) -> None:
         if not isinstance(operation, keras.layers.Layer):
             operation.name = next(name for name in names if owners.get(name, operation) is operation)
             owners[operation.name] = operation
+
+
+def _hand_masks_on(operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
+    """Gives what a layer returns the mask that Keras would, where the layer itself was not called."""
+    if not isinstance(operation, keras.layers.Layer) or isinstance(functional_of(operation), Functional):
+        return
+    first = args[0] if args else next(iter(kwargs.values()), None)
+    masks = tree.map_structure(lambda x: get_keras_mask(x) if isinstance(x, keras.KerasTensor) else None, first)
+    if isinstance(operation, _SCORED) and masks is not None:
+        set_keras_mask(tree.flatten(outputs)[0], masks)
+    elif operation.supports_masking and any(mask is not None for mask in tree.flatten(masks)):
+        operation._set_mask_metadata(first, outputs, masks)
 
 
 def functional_of(model: Any) -> Any:

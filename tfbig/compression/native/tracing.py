@@ -78,7 +78,7 @@ def fresh(symbol: Any) -> keras.KerasTensor:
 
 def _traced(operation: Any, args: tuple, kwargs: dict[str, Any], training: bool) -> tuple[Graph, tuple]:
     args, kwargs, outer, inner = stand_ins(args, kwargs)
-    kwargs = {**kwargs, **_masks(operation, args, kwargs)}
+    kwargs = {**kwargs, **masks_for(operation, args, kwargs)}
     if takes_training(operation):
         kwargs = {**kwargs, "training": training}
     watch = _Watch()
@@ -92,7 +92,7 @@ def _traced(operation: Any, args: tuple, kwargs: dict[str, Any], training: bool)
     return graph, tuple(outer)
 
 
-def _masks(operation: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def masks_for(operation: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The masks that Keras hands a layer's `call` when the layer itself is called, as far as they are not given."""
     if not isinstance(operation, keras.layers.Layer):
         return {}
@@ -103,7 +103,7 @@ def _masks(operation: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any
     return {
         mask: tree.map_structure(get_keras_mask, tensors[name])
         for name, mask in wanted.items()
-        if given.get(mask) is None
+        if given.get(mask) is None and any(get_keras_mask(x) is not None for x in tree.flatten(tensors[name]))
     }
 
 
