@@ -89,8 +89,8 @@ def _refuse_text(model: keras.Model, specs: list[tf.TensorSpec]) -> None:
     if texts := [spec.name for spec in specs if spec.dtype == tf.string]:
         raise InvalidModel(
             f"`model` '{model.name}' takes text at its input '{texts[0]}', and neither LiteRT nor ONNX can cut text "
-            "into words. Export the part behind the text layer, with whole numbers as input, and tokenize beside it "
-            "(tfbig.data.Tokenizer); or write a SavedModel, which can."
+            "into words or look names up. Export the part behind that layer, with whole numbers as input, and tokenize "
+            "(tfbig.data.Tokenizer) or number the names beside it; or write a SavedModel, which can."
         )
 
 

@@ -24,6 +24,8 @@ from tfbig.exporters.tensor_ranges import Learned, Range, ValueIndex
 Inputs = Mapping[str, np.ndarray]
 _SAME_SCALE = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool", "Identity"}
 _KINDS = {*QDQRegistry, *QLinearOpsRegistry}
+# The inputs that need a range of their own; the first one of all other operations.
+_OPERANDS = {**dict.fromkeys(("Add", "Sub", "Mul", "Div", "MatMul", "Max", "Min"), slice(0, 2)), "Where": slice(1, 3)}
 _TAKES_UP = {"Relu", "Clip"}  # what the op before them is computed together with
 
 
@@ -145,6 +147,7 @@ def _why_float(node: Any, model: Any, ranges: Mapping[str, Range], float_layers:
         return _ABOUT_SHAPES
     if node.op_type not in _KINDS:
         return f"ONNX Runtime has no quantized form of {node.op_type}"
-    if any(name not in ranges for name in (node.output[0], *[n for n in node.input[:1] if n not in constants])):
+    operands = node.input[_OPERANDS.get(node.op_type, slice(0, 1))]
+    if any(name not in ranges for name in (node.output[0], *(n for n in operands if n not in constants))):
         return "the range of one of its tensors is not known: no tensor of the Keras model has the same values"
     return None

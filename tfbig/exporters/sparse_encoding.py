@@ -42,9 +42,27 @@ def encode_sparse(content: bytes, *, sparse: bool | None) -> bytes:
         return content
     if len(encoded) >= len(content):
         return content
-    if sparse or len(gzip.compress(encoded)) <= _GZIP_SLACK * len(gzip.compress(content)):
+    if not sparse and len(gzip.compress(encoded)) > _GZIP_SLACK * len(gzip.compress(content)):
+        return content
+    if _runs(encoded):
         return encoded
+    if sparse:
+        raise ConversionFailed(
+            "`sparse=True`: LiteRT's default kernels (XNNPACK) do not run this file, as they do not run convolutions "
+            "with sparse integer weights and float activations (quantize='dynamic'). Leave `sparse` out, or quantize "
+            "to int8."
+        )
     return content
+
+
+def _runs(content: bytes) -> bool:
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        Interpreter(model_content=content).allocate_tensors()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _dense_fully_connected(dense: bytes, sparse: bytes) -> bytes:

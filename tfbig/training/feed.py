@@ -157,6 +157,8 @@ class _Weighting:
     """Gives each sample the weight of its class, on top of the weight it has."""
 
     def __init__(self, weights: dict[int, float]):
+        if not weights or not all(isinstance(key, int | np.integer) and key >= 0 for key in weights):
+            raise InvalidArgument(f"`class_weight` must map class ids, from 0, to weights, received {weights!r}.")
         table = np.ones(max(weights) + 1, np.float32)
         table[list(weights)] = list(weights.values())
         self.table = tf.constant(table)

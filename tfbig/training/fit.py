@@ -117,7 +117,7 @@ def fit(
         Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174 (recompute).
         Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677 (warm-up, global batches).
     """
-    _check(epochs, checkpoint_every, early_stopping, label_smoothing)
+    _check(epochs, checkpoint_every, early_stopping, label_smoothing, batch_size)
     target = strategy_of(strategy)
     if placement is not None and target is not tf.distribute.get_strategy():
         raise InvalidArgument(
@@ -132,6 +132,12 @@ def fit(
         class_weight=class_weight,
         steps_per_epoch=steps_per_epoch,
     )
+    batches = source.steps and source.steps * epochs
+    if batches and isinstance(accumulate, int) and accumulate > batches:
+        raise InvalidArgument(
+            f"`accumulate`={accumulate} is more than the {batches} batches of the whole training, which would make no "
+            "step. Ask for fewer."
+        )
     options = OptimizerOptions(
         chosen=optimizer,
         learning_rate=learning_rate,
@@ -141,7 +147,7 @@ def fit(
         clip_norm=clip_norm,
         ema=ema,
         accumulate=accumulate,
-        steps=source.steps and source.steps * epochs,
+        steps=batches,
     )
     compilation = chosen_compilation(
         model,
@@ -185,9 +191,13 @@ def _extra_callbacks(
     return extra
 
 
-def _check(epochs: object, checkpoint_every: object, early_stopping: object, label_smoothing: float) -> None:
+def _check(
+    epochs: object, checkpoint_every: object, early_stopping: object, label_smoothing: float, batch_size: object
+) -> None:
     counts = {"epochs": epochs, "checkpoint_every": checkpoint_every, "early_stopping": early_stopping}
     for name, value in counts.items():
         if value is not None or name == "epochs":
             check_count(name, value)
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
     check_range("label_smoothing", label_smoothing, 0, 1, closed="left")

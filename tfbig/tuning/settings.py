@@ -95,6 +95,11 @@ class SettingSpace(keras_tuner.HyperModel):
         own = {name: value for name, value in values.items() if name not in TRAINING}
         if callable(self.builder):
             model = self.builder(**own)
+            if not callable(model) or not hasattr(model, "weights"):
+                raise InvalidArgument(
+                    f"`builder` must return a Keras model, received {type(model).__name__}. Its arguments are the "
+                    "choices of `space`, such as def build(units=16): ... with space={'units': [16, 32]}."
+                )
             return as_keras3(model) if is_tf_keras(model) else model
         shape = {"input_shape": data.spec.input_shape, "classes": data.spec.classes}
         known = arguments_of(self.builder)

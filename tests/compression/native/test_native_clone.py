@@ -11,7 +11,7 @@ from keras import layers
 
 import tfbig
 from tfbig.compression.native.clone import clone, without_lora
-from tfbig.errors import InvalidModel
+from tfbig.errors import InvalidArgument, InvalidModel
 
 IDS = np.random.default_rng(0).integers(0, 30, (16, 6)).astype("int32")
 
@@ -105,3 +105,18 @@ def test_frozen_layers_are_told_of(technique):
         technique.prepare(model)
     type(technique)(layers={"frozen": None}, **technique.get_config()).prepare(model)
     tfbig.Quantize("int8").prepare(model)
+
+
+def test_layers_that_a_pattern_does_not_fit_stay_dense():
+    body = [layers.Conv2D(16, 3, name="stem"), layers.Conv2D(16, 3, name="body"), layers.Flatten(), layers.Dense(8)]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *body])
+    technique = tfbig.Prune(sparsity=0.5, pattern="2:4", begin=0, end=0)
+    with pytest.warns(UserWarning, match="`pattern` is 2:4: these layers stay dense, .* their input channels: stem"):
+        prepared = technique.prepare(model)
+    prepared.compile("sgd", "mse")
+    prepared.fit(np.zeros((4, 8, 8, 3)), np.zeros((4, 8)), verbose=0)
+    pruned = technique.finish(prepared)
+    technique.verify(pruned)
+    assert [float(np.mean(pruned.get_layer(name).kernel.numpy() == 0)) for name in ("stem", "body")] == [0.0, 0.5]
+    with pytest.raises(InvalidArgument, match="'stem/kernel' has 3 input channels, which 4 does not divide"):
+        tfbig.Prune(sparsity=0.5, pattern="2:4", layers={"stem": 0.5}).prepare(model)

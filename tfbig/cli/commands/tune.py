@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_search(
         parser,
         trials="trainings to choose from",
-        space="optimizer, rate, schedule, warmup, batch_size, precision, augmentation, or an argument of the builder",
+        space="optimizer, rate (times what the range test suggests), schedule, warmup, batch_size, precision, "
+        "augmentation, or an argument of the builder",
     )
     parser.add_argument("--epochs", type=int, default=3, metavar="N", help="passes over the data (default 3)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings for the table (default 3)")

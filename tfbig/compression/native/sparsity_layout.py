@@ -21,6 +21,14 @@ class Layout:
     def check(self, kernel: Kernel) -> None:
         """Raises `InvalidArgument` if the kernel cannot be cut this way."""
 
+    def fits(self, kernel: Kernel) -> bool:
+        """Whether the kernel can be cut this way."""
+        try:
+            self.check(kernel)
+        except InvalidArgument:
+            return False
+        return True
+
     def scores(self, weight: tf.Tensor, kernel: Kernel) -> tf.Tensor:
         """The magnitude of each unit, of shape `(groups, units)`; units compete within their group."""
         return tf.abs(tf.reshape(weight, (1, -1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -40,7 +41,8 @@ class Prune(TwoEngines):
         scope: "layer" gives every tensor the same sparsity; "global" ranks all weights of the model in one list, of
             which every tensor keeps at least a tenth of what "layer" would keep: a layer of zeros ends the network.
         pattern: "N:M" keeps at most N of every M neighbours along the input channels, e.g. "2:4"; it fixes the
-            sparsity at 1 - N/M, and `sparsity` must be that or be left out.
+            sparsity at 1 - N/M, and `sparsity` must be that or be left out. Layers whose input channels M does not
+            divide, such as the first convolution of an image network, stay dense, and a warning names them.
         block_size: `(height, width)` of blocks in the matrix `(inputs, output channels)` that are zeroed as a whole.
         layers: overrides: layer name, glob or layer type -> sparsity, or None to leave these layers alone. The last
             match wins.
@@ -89,11 +91,22 @@ class Prune(TwoEngines):
     def machine(self, model: keras.Model) -> Machine:
         kernels, targets = self._targets(compressible_kernels(model, min_size=self.min_size))
         layout = self._check_layout()
-        for kernel in kernels:
-            layout.check(kernel)
         return Pruning(
             kernels, targets=targets, schedule=self._schedule(), layout=layout, across=self.scope == "global"
         )
+
+    def prepare_natively(self, model: keras.Model) -> keras.Model:
+        """Returns a copy of `model` whose weights are seen through masks."""
+        prepared = super().prepare_natively(model)
+        layout, overrides = self._check_layout(), list(self.layers or {})
+        kernels = [k for k in compressible_kernels(model, min_size=self.min_size) if not layout.fits(k)]
+        if dense := [k.layer.name for k in kernels if not any(matches(pattern, k) for pattern in overrides)]:
+            warnings.warn(
+                f"`pattern` is {self.pattern}: these layers stay dense, for the second number does not divide their input "
+                f"channels: {', '.join(dict.fromkeys(dense))}.",
+                stacklevel=3,
+            )
+        return prepared
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Returns the callback that TFMOT's pruning needs; with the native engine it does nothing."""
@@ -114,16 +127,20 @@ class Prune(TwoEngines):
                 _check_zeros(kernel.name, _zeros(kernel), kernel.size, target, unit)
 
     def _targets(self, kernels: list[Kernel]) -> tuple[list[Kernel], list[float]]:
-        overrides = self.layers or {}
+        overrides, layout = self.layers or {}, self._check_layout()
         check_patterns("layers", list(overrides), kernels)
         chosen: list[Kernel] = []
         targets: list[float] = []
         for kernel in kernels:
             asked = [value for pattern, value in overrides.items() if matches(pattern, kernel)]
             target = asked[-1] if asked else self.sparsity
-            if target is not None:
+            if asked and target is not None:
+                layout.check(kernel)
+            if target is not None and layout.fits(kernel):
                 chosen.append(kernel)
                 targets.append(target)
+        if not chosen and self.pattern and None not in overrides.values():
+            layout.check(kernels[0])
         if not chosen:
             raise InvalidModel("`layers` leaves every layer alone, so there is nothing to prune. Remove an override.")
         return chosen, targets
