@@ -102,8 +102,8 @@ class Prune(TwoEngines):
         kernels = [k for k in compressible_kernels(model, min_size=self.min_size) if not layout.fits(k)]
         if dense := [k.layer.name for k in kernels if not any(matches(pattern, k) for pattern in overrides)]:
             warnings.warn(
-                f"`pattern` is {self.pattern}: these layers stay dense, for the second number does not divide their input "
-                f"channels: {', '.join(dict.fromkeys(dense))}.",
+                f"`pattern` is {self.pattern}: these layers stay dense, for the second number does not divide their "
+                f"input channels: {', '.join(dict.fromkeys(dense))}.",
                 stacklevel=3,
             )
         return prepared
