@@ -157,3 +157,14 @@ def test_tfds_errors(catalogue):
         tfbig.data.load("tfds:square")
     with pytest.raises(InvalidData, match="too few training samples"):
         tfbig.data.load("tfds:squares", shard=(0, 60))
+
+
+@pytest.mark.parametrize("left", [1, 5, 11])
+def test_a_file_that_ends_within_the_first_bytes_of_a_record_is_cut_off(tmp_path, left):
+    whole = _write(tmp_path / "a.tfrecord", _vectors()).read_bytes()
+    first = _write(tmp_path / "b.tfrecord", _vectors(1)).read_bytes()
+    (tmp_path / "a.tfrecord").write_bytes(whole[: 10 * len(first) + left])
+    with pytest.raises(
+        InvalidFile, match=rf"a.tfrecord` is cut off: {left} bytes are left behind its last whole record"
+    ):
+        tfbig.data.load(tmp_path / "a.tfrecord")

@@ -38,6 +38,10 @@ with mirrored.scope():
     inside = tfbig.models.build("mlp", input_shape=(6,), units=(8, 4), classes=2)
 tfbig.training.fit(inside, (x, y), strategy=mirrored, batch_size=16, verbose=0)
 results["inside"] = int(inside.optimizer.iterations.numpy())
+try:
+    tfbig.training.fit(inside, (x, y), strategy=mirrored, accumulate=2, verbose=0)
+except tfbig.errors.InvalidArgument as error:
+    results["refused"] = str(error)
 print("RESULT" + json.dumps(results))
 """
 
@@ -48,6 +52,7 @@ def test_two_devices_give_the_weights_of_one():
     found = json.loads(done.stdout.split("RESULT")[1])
     assert found["replicas"] == 2
     assert found["mirrored"]["difference"] < 1e-5
+    assert found["refused"].startswith("`accumulate`=2 cannot go with `strategy` on 2 devices")
     for before, after in zip(found["mirrored"]["one"], found["mirrored"]["losses"], strict=True):
         assert abs(before - after) < 1e-5
     for name in ("mirrored", "half", "schedule"):

@@ -123,6 +123,11 @@ def fit(
         raise InvalidArgument(
             "`placement` puts parts of one model on several devices, `strategy` copies of it: give one."
         )
+    if accumulate != 1 and isinstance(target, tf.distribute.MirroredStrategy) and target.num_replicas_in_sync > 1:
+        raise InvalidArgument(
+            f"`accumulate`={accumulate!r} cannot go with `strategy` on {target.num_replicas_in_sync} devices: Keras's "
+            "optimizers accumulate on one. Leave one of the two out."
+        )
     source = feed(
         data,
         validation_data=validation_data,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ SUFFIXES = (".tfrecord", ".tfrecords")
 LABELS = ("label", "target", "class", "image/class/label")
 INPUTS = ("image", "image_raw", "image/encoded", "x", "features", "input")
 SPLIT_NAME = re.compile(r"(?<![a-z])(test|val|valid|validation)(?![a-z])")
+_FRAME = 16  # bytes around a record: its length and two checksums
 SHUFFLE_BUFFER = 10_000  # records; files are read in sequence, so that more would mean all of them in memory
 
 
@@ -137,10 +139,19 @@ def _labels(files: list[str], form: _Form) -> np.ndarray:
     """Reads all labels, and with them every record once: a damaged file is found here."""
     parts = []
     for file in files:
+        size = 0
         try:
-            parts += [form.labels(records).numpy() for records in form.records([file]).batch(4096)]
+            for records in form.records([file]).batch(4096):
+                parts.append(form.labels(records).numpy())
+                size += int(tf.reduce_sum(tf.strings.length(records) + _FRAME))
         except tf.errors.OpError as error:
             raise _damaged(file, error) from error
+        # TensorFlow takes a file that ends within the first bytes of a record for one that ends before it.
+        if not form.compression and size != os.path.getsize(file):
+            raise InvalidFile(
+                f"`{file}` is cut off: {os.path.getsize(file) - size} bytes are left behind its last whole "
+                "record. Write it anew."
+            )
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
