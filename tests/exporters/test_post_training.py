@@ -293,7 +293,10 @@ def test_a_model_trained_for_integers_needs_no_repair(small_model, digits_arrays
     prepared = tfbig.Quantize("int8").prepare(small_model)
     prepared.compile("sgd", "sparse_categorical_crossentropy")
     prepared.fit(digits_arrays["x_train"][:32], digits_arrays["y_train"][:32], verbose=0)
-    with pytest.raises(InvalidArgument, match="is for models that were not trained for integers"):
+    with pytest.raises(
+        InvalidArgument,
+        match="a PostTraining, which chooses ranges of activations, but .small. was trained for integers",
+    ):
         tfbig.export(prepared, tmp_path / "m.tflite", quantize=PostTraining(), calibration=digits_arrays["x_train"])
 
 

@@ -287,3 +287,17 @@ def test_no_obvious_loss():
 def test_class_weights_are_for_one_label():
     with pytest.raises(InvalidArgument, match="`class_weight` is for data with one label for each sample, received 2."):
         tfbig.training.feed.feed((X, (Y, Y)), class_weight={0: 2.0})
+
+
+def test_the_loss_of_a_prepared_model_is_that_of_the_model():
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(8, activation="relu")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(hidden))
+    x, y = np.random.default_rng(0).normal(size=(32, 4)).astype("float32"), np.arange(32) % 3
+    for technique in (tfbig.Prune(sparsity=0.5), tfbig.Quantize("int8")):
+        prepared = technique.prepare(model)
+        fit(prepared, (x, y), epochs=1, verbose=0)
+        assert prepared.loss.from_logits is False
+        likelihoods = prepared.predict(x, verbose=0)[np.arange(32), y]
+        loss = prepared.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+        assert loss == pytest.approx(-np.mean(np.log(likelihoods)), rel=1e-3)

@@ -12,6 +12,12 @@ _POLES = ("LOG", "DIV")
 _WITH_WEIGHTS = (
     "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "GATHER", "EMBEDDING_LOOKUP",
 )  # fmt: skip
+# What goes element by element or sums up, and what only moves numbers.
+_LIGHT = (
+    "ADD", "SUB", "MUL", "SQUARE", "SQUARED_DIFFERENCE", "POW", "ABS", "NEG", "SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN",
+    "MAXIMUM", "MINIMUM", "RELU", "EXP", "LOGISTIC", "SOFTMAX", "SQRT", "RSQRT", "CAST", "RESHAPE", "TRANSPOSE",
+    "EXPAND_DIMS", "SQUEEZE", "SELECT", "SELECT_V2", *_POLES,
+)  # fmt: skip
 _FACTOR = 4  # a step of the scores that is a factor of e ** 4 behind a softmax
 
 
@@ -27,19 +33,25 @@ def float_regions(graph: FileGraph, bits: int, weighted: Collection[str]) -> dic
 
 
 def _before_poles(graph: FileGraph, weighted: frozenset[str]) -> set[str]:
-    """Logarithms and divisions, and what computes for them alone; see `tfbig.compression.native.poles`."""
+    """Logarithms and divisions, and what computes for them alone; see `poles.before_poles`."""
     readers: dict[str, list[Op]] = defaultdict(list)
+    behind: set[str] = set()  # tensors that integer weights went into
     for op in graph.ops:
+        if not behind.isdisjoint(op.reads) or (op.kind in _WITH_WEIGHTS and weighted & layer_names(op.name)):
+            behind.update(op.makes)
         for name in op.reads:
             readers[name].append(op)
     found: set[str] = set()
     for op in reversed(graph.ops):
-        behind = [reader for name in op.makes for reader in readers[name]]
-        serves = bool(behind) and all(reader.name in found for reader in behind)
-        integers = op.kind in _WITH_WEIGHTS and bool(weighted & layer_names(op.name))
-        if op.kind in _POLES or (serves and not integers):
+        served = [(name, reader) for name in op.makes for reader in readers[name]]
+        serves = bool(served) and all(r.name in found and not _is_dividend(name, r) for name, r in served)
+        if op.kind in _POLES or (serves and (behind.isdisjoint(op.makes) or op.kind in _LIGHT)):
             found.add(op.name)
     return found
+
+
+def _is_dividend(tensor: str, reader: Op) -> bool:
+    return reader.kind == "DIV" and reader.reads[-1] != tensor
 
 
 def _before_far_scores(graph: FileGraph, bits: int) -> set[str]:

@@ -110,7 +110,11 @@ def fitting_loss(
 
 def last_activation(model: keras.Model) -> str | None:
     """The name of the activation that gives the model's first output: "softmax", "sigmoid", ..., or None."""
-    layer = model.outputs[0]._keras_history.operation
+    outputs = model.outputs
+    for machine in getattr(model, "machines", ()):
+        if machine.replaces_call:  # A model prepared for integers runs a graph of its own.
+            outputs = keras.tree.flatten(machine.graph.outputs)
+    layer = outputs[0]._keras_history.operation
     while isinstance(layer, keras.Model):
         layer = layer.outputs[0]._keras_history.operation
     function = getattr(layer, "activation", None)

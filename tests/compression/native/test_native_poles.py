@@ -69,7 +69,25 @@ def float_operations(outputs_of) -> list[str]:
 
 def test_what_computes_with_weights_stays_integer():
     body = layers.Dense(8, activation="relu")
-    assert float_operations(lambda x: ops.log(body(x) + 1.0)) == ["Add", "Log"]
+    assert float_operations(lambda x: ops.log(body(x) + 1e-3)) == ["Add", "Log"]
+
+
+@pytest.mark.parametrize(
+    "divisor", [lambda x: 1.0 + ops.square(x), lambda x: ops.abs(x) + 1.0, lambda x: 1.0 + ops.relu(x)]
+)
+def test_what_is_far_from_zero_is_no_pole(divisor):
+    assert float_operations(lambda x: layers.Dense(8)(x) / divisor(layers.Dense(8)(x))) == []
+    assert float_operations(lambda x: layers.Dense(2)(ops.log(divisor(x)))) == []
+
+
+def test_large_steps_behind_weights_stay_integer():
+    """Behind the first weights only what goes element by element stays float, and what is divided does not."""
+
+    def body(x):
+        x = layers.MaxPooling1D(2)(layers.Conv1D(8, 3)(x))
+        return layers.Dense(4)(layers.MaxPooling1D(2)(x) / (ops.abs(ops.sum(x, axis=1, keepdims=True)) + 1e-6))
+
+    assert float_operations(body) == ["Sum", "Absolute", "Add", "TrueDivide"]
 
 
 def test_what_others_read_too_stays_integer():

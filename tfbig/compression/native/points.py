@@ -160,7 +160,7 @@ def factor_of(step: Step) -> float | None:
     name, args = name_of(step.operation), step.arguments.args
     if name not in ("Multiply", "Divide", "TrueDivide", "Add", "Subtract") or len(args) != 2 or step.arguments.kwargs:
         return None
-    numbers = [_plain_number(value) for value in args]
+    numbers = [plain_number(value) for value in args]
     if name in ("Add", "Subtract"):
         return 1.0 if numbers[1] == 0 or (name == "Add" and numbers[0] == 0) else None
     known = [number for number in numbers if number]
@@ -169,7 +169,7 @@ def factor_of(step: Step) -> float | None:
     return known[0] if name == "Multiply" else 1.0 / known[0]
 
 
-def _plain_number(value: Any) -> float | None:
+def plain_number(value: Any) -> float | None:
     """A number, or a constant tensor of one element, which Keras makes of the numbers inside its layers."""
     if isinstance(value, np.ndarray | np.generic | tf.Tensor) and len(value.shape) == 0:
         value = np.asarray(value).item()

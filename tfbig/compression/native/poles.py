@@ -15,12 +15,21 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from tfbig.compression.native.points import Plan, factor_of, name_of
+from tfbig.compression.native.points import Plan, factor_of, name_of, plain_number
 from tfbig.compression.native.steps import Graph, Step
 
 SMALL = "a logarithm, a division or a root tells numbers apart that {bits} bits round to 0, so it is computed in float"
 _POLES = {
     "Log", "Log2", "Log10", "Log1p", "Divide", "TrueDivide", "Reciprocal", "Rsqrt", "Sqrt", "log", "sqrt",
+}  # fmt: skip
+_DIVISIONS = ("Divide", "TrueDivide")
+_ABSOLUTE = ("Absolute", "Abs", "abs")
+_NOT_NEGATIVE = (*_ABSOLUTE, "Square", "Relu", "relu", "Exp", "exp", "exponential", "Sigmoid", "sigmoid")
+# What goes element by element or sums up, and what only moves numbers.
+LIGHT = {
+    "Add", "Subtract", "Multiply", "Square", "Power", "Absolute", "Abs", "abs", "Negative", "Sum", "Mean", "Max", "Min",
+    "Maximum", "Minimum", "Clip", "Relu", "relu", "Exp", "exp", "exponential", "Sigmoid", "sigmoid", "Softmax",
+    "softmax", "Cast", "Reshape", "Transpose", "ExpandDims", "Squeeze", "Where", *_POLES,
 }  # fmt: skip
 HIDDEN = "scores are masked by numbers so large that {bits} bits could not tell the others apart"
 _SURELY_FAR = 0.5  # from 0: a number that steps of 1/256 cannot round to it
@@ -39,6 +48,9 @@ def with_far_masks(graph: Graph) -> frozenset[int]:
 def before_poles(graph: Graph, plan: Plan, kernels: Collection[int]) -> frozenset[int]:
     """The operations, by id, that are a logarithm, a division or a root, and those that compute for them alone.
 
+    Of these all that comes before the first layer with weights, as the front end of an audio model, and behind that
+    what goes element by element or sums up.
+
     Args:
         kernels: ids of the variables that the file holds as integers: what computes with them stays so.
     """
@@ -48,17 +60,24 @@ def before_poles(graph: Graph, plan: Plan, kernels: Collection[int]) -> frozense
         for tensor in step.inputs:
             consumers[tensor].append(step)
     results = {id(x) for x in tree.flatten(graph.outputs)}
-    found: set[int] = set()
+    weighted: set[int] = set()
+    for step in graph.steps:
+        before = any(id(producer[tensor]) in weighted for tensor in step.inputs if tensor in producer)
+        if before or any(id(variable) in kernels for variable in graph.weights_of(step)):
+            weighted.add(id(step))
 
     def of_integers(step: Step) -> bool:
         """Whether the file computes the step with integer weights, be it in the op of a step before it."""
         fused = [producer[tensor] for tensor in step.inputs if tensor in producer and tensor not in plan.scale_of]
         return any(id(variable) in kernels for variable in graph.weights_of(step)) or any(map(of_integers, fused))
 
+    found: set[int] = set()
     for step in reversed(graph.steps):
-        behind = [after for tensor in step.outputs for after in consumers[tensor]]
-        serves = bool(behind) and not results.intersection(step.outputs) and all(id(after) in found for after in behind)
-        if _has_pole(step, producer) or (serves and not of_integers(step)):
+        readers = [(tensor, reader) for tensor in step.outputs for reader in consumers[tensor]]
+        serves = bool(readers) and not results.intersection(step.outputs)
+        serves = serves and all(id(r) in found and not _is_dividend(tensor, r) for tensor, r in readers)
+        goes_on = id(step) not in weighted or (name_of(step.operation) in LIGHT and not of_integers(step))
+        if _has_pole(step, producer) or (serves and goes_on):
             found.add(id(step))
     return frozenset(id(step.operation) for step in graph.steps if id(step) in found)
 
@@ -88,21 +107,28 @@ def _has_pole(step: Step, producer: dict[int, Step]) -> bool:
     name = name_of(step.operation)
     if name not in _POLES or not step.inputs:
         return False
-    if name in ("Divide", "TrueDivide"):
-        divisor = _operand(step, 1)
-        return factor_of(step) is None and id(divisor) in producer
+    if name in _DIVISIONS:
+        divisor = producer.get(id(_operand(step, 1)))
+        return factor_of(step) is None and divisor is not None and not _is_far_from_zero(divisor, producer)
     source = producer.get(step.inputs[0])
     return source is None or not _is_far_from_zero(source, producer)
 
 
+def _is_dividend(tensor: int, reader: Step) -> bool:
+    return name_of(reader.operation) in _DIVISIONS and id(_operand(reader, 1)) != tensor
+
+
 def _is_far_from_zero(step: Step, producer: dict[int, Step]) -> bool:
-    """Whether a step gives no small number: 1 + |x|, or the sigmoid of |x|."""
+    """Whether a step gives no small number: 1 + |x|, 1 + x * x, or the sigmoid of |x|."""
     before = producer.get(step.inputs[0]) if step.inputs else None
-    if before is None or name_of(before.operation) not in ("Absolute", "Abs", "abs"):
+    if before is None:
         return False
-    added = _operand(step, 1)
-    far = isinstance(added, int | float) and added >= _SURELY_FAR
-    return name_of(step.operation).lower() == "sigmoid" or (name_of(step.operation) == "Add" and far)
+    name, kind = name_of(before.operation), name_of(step.operation)
+    if kind.lower() == "sigmoid":
+        return name in _ABSOLUTE
+    square = name == "Multiply" and len(before.inputs) == 2 and before.inputs[0] == before.inputs[1]
+    added = [plain_number(_operand(step, place)) or 0.0 for place in (0, 1)]
+    return kind == "Add" and max(added) >= _SURELY_FAR and (square or name in _NOT_NEGATIVE)
 
 
 def _operand(step: Step, place: int) -> Any:
