@@ -34,6 +34,10 @@ def test_search(in_this_process, tfbig_command, model_file, digits_file, tmp_pat
     values = json.loads(again.out)
     assert values["best"] in values["files"] and (tmp_path / values["best"]).stat().st_size <= 9000
     assert values["report"] == json.loads((tmp_path / "found" / "report.json").read_text())
+    page = (tmp_path / "found" / "report.html").read_text()
+    told = tfbig_command("report", "found").out
+    assert "quantize int8" in told and "The page of this search, found/report.html, stays as it is" in told
+    assert (tmp_path / "found" / "report.html").read_text() == page
 
 
 @pytest.mark.parametrize(

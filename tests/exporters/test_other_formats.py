@@ -229,7 +229,7 @@ def text_model():
 
 @pytest.mark.parametrize("name", ["m.tflite", "m.onnx", "m.c"])
 def test_text_is_refused_where_it_cannot_be_cut_into_words(text_model, name, tmp_path):
-    with pytest.raises(InvalidModel, match="'words' takes text at its input 'text', .* tokenize beside it"):
+    with pytest.raises(InvalidModel, match="'words' takes text at its input 'text', .* number the names beside it"):
         tfbig.export(text_model, tmp_path / name)
     assert not list(tmp_path.iterdir())
 

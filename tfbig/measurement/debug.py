@@ -107,9 +107,10 @@ def _float_twin(model: keras.Model, folder: Path, *, integers: bool) -> Path:
     twin = folder / "float.tflite"
     if quantizing_machine(model) is None and not integers:
         return export(model, twin, sparse=False)
-    save_inference_graph(model, folder / "graph", integers=quantizing_machine(model) is None)
+    output_ops = save_inference_graph(model, folder / "graph", integers=quantizing_machine(model) is None)
     probe = dict(zip([spec.name for spec in input_specs(model, 1)], probe_inputs(model), strict=True))
-    run_isolated("tfbig.exporters.conversion:convert", str(folder / "graph"), str(twin), quantize=None, probes=[probe])
+    part = {"folder": str(folder / "graph"), "output": str(twin), "quantize": None, "probes": [probe]}
+    run_isolated("tfbig.exporters.conversion:convert", **part, output_ops=output_ops)
     return twin
 
 

@@ -53,6 +53,11 @@ class Folder:
                 partial.write_text(json.dumps(here, indent=1), encoding="utf-8")
 
 
+def is_search(path: Path) -> bool:
+    """Whether a folder is that of a search, whose page shows more than its report holds."""
+    return (path / _IDENTITY).is_file()
+
+
 def _check(path: Path, here: dict[str, Any]) -> None:
     try:
         there = json.loads((path / _IDENTITY).read_text(encoding="utf-8"))

@@ -233,7 +233,7 @@ def test_errors_name_the_argument_and_the_next_step():
     with pytest.raises(InvalidArgument, match=r"'fisrt', which matches no compressible layer.*Did you mean 'first'\?"):
         tfbig.Prune(sparsity=0.5, layers={"fisrt": None}).prepare(network())
     with pytest.raises(InvalidArgument, match="`pattern` is 2:4, but 'first/kernel' has 2 input channels"):
-        tfbig.Prune(sparsity=0.5, pattern="2:4").prepare(network())
+        tfbig.Prune(sparsity=0.5, pattern="2:4", layers={"first": 0.5}).prepare(network())
     with pytest.raises(InvalidModel, match="must be built, but 'unbuilt' has no weights yet"):
         tfbig.Prune(sparsity=0.5).prepare(keras.Sequential([layers.Dense(3)], name="unbuilt"))
     with pytest.raises(InvalidModel, match="was not prepared with Prune"):

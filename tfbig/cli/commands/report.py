@@ -21,12 +21,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from tfbig.report.pages import write_pages
     from tfbig.report.report import Report
     from tfbig.report.table import print_report
+    from tfbig.tuning.folder import is_search
 
     folder = Path(arguments.folder)
     report = Report.load(folder / "report.json")
-    write_pages(report, folder)
+    told = f"Wrote {folder / 'report.html'} and {folder / 'report.md'}"
+    if is_search(folder):
+        told = f"The page of this search, {folder / 'report.html'}, stays as it is: it shows the front and every trial."
+    else:
+        write_pages(report, folder)
     if not arguments.json:
         print_report(report)
     if not (arguments.json or arguments.quiet):
-        print(f"\nWrote {folder / 'report.html'} and {folder / 'report.md'}")
+        print(f"\n{told}")
     return report.to_dict()

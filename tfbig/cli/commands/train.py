@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     shape = {"input_shape": data.spec.input_shape, "classes": data.spec.classes}
     shape = {name: value for name, value in shape.items() if name in known}
     model = tfbig.models.build(arguments.name, **{**shape, **settings})
+    tfbig.data.check_fits(model, data)
     history = tfbig.training.fit(
         model,
         data.train,
