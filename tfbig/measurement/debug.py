@@ -109,8 +109,8 @@ def _float_twin(model: keras.Model, folder: Path, *, integers: bool) -> Path:
         return export(model, twin, sparse=False)
     output_ops = save_inference_graph(model, folder / "graph", integers=quantizing_machine(model) is None)
     probe = dict(zip([spec.name for spec in input_specs(model, 1)], probe_inputs(model), strict=True))
-    part = {"folder": str(folder / "graph"), "output": str(twin), "quantize": None, "probes": [probe]}
-    run_isolated("tfbig.exporters.conversion:convert", **part, output_ops=output_ops)
+    part: dict[str, Any] = {"output": str(twin), "quantize": None, "probes": [probe], "output_ops": output_ops}
+    run_isolated("tfbig.exporters.conversion:convert", folder=str(folder / "graph"), **part)
     return twin
 
 
