@@ -33,8 +33,8 @@ def near_masks(layers: Iterable[Any]) -> Iterator[None]:
 
 
 def _softmax(layer: Any, inputs: Any, mask: Any = None) -> Any:
-    kwargs = {"mask": mask}
-    return masked_softmax(layer, inputs, mask) if hides_some(layer, kwargs) else type(layer).call(layer, inputs, mask)
+    hides = hides_some(layer, {"mask": mask})
+    return masked_softmax(layer, inputs, mask) if hides else type(layer).call(layer, inputs, mask)
 
 
 def _hidden(scores: Any, mask: Any, is_causal: bool) -> Any:

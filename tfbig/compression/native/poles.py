@@ -26,7 +26,7 @@ _DIVISIONS = ("Divide", "TrueDivide")
 _ABSOLUTE = ("Absolute", "Abs", "abs")
 _NOT_NEGATIVE = (*_ABSOLUTE, "Square", "Relu", "relu", "Exp", "exp", "exponential", "Sigmoid", "sigmoid")
 # What goes element by element or sums up, and what only moves numbers.
-LIGHT = {
+_LIGHT = {
     "Add", "Subtract", "Multiply", "Square", "Power", "Absolute", "Abs", "abs", "Negative", "Sum", "Mean", "Max", "Min",
     "Maximum", "Minimum", "Clip", "Relu", "relu", "Exp", "exp", "exponential", "Sigmoid", "sigmoid", "Softmax",
     "softmax", "Cast", "Reshape", "Transpose", "ExpandDims", "Squeeze", "Where", *_POLES,
@@ -76,7 +76,7 @@ def before_poles(graph: Graph, plan: Plan, kernels: Collection[int]) -> frozense
         readers = [(tensor, reader) for tensor in step.outputs for reader in consumers[tensor]]
         serves = bool(readers) and not results.intersection(step.outputs)
         serves = serves and all(id(r) in found and not _is_dividend(tensor, r) for tensor, r in readers)
-        goes_on = id(step) not in weighted or (name_of(step.operation) in LIGHT and not of_integers(step))
+        goes_on = id(step) not in weighted or (name_of(step.operation) in _LIGHT and not of_integers(step))
         if _has_pole(step, producer) or (serves and goes_on):
             found.add(id(step))
     return frozenset(id(step.operation) for step in graph.steps if id(step) in found)
